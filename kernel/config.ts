@@ -1,0 +1,28 @@
+// One file of addresses and sizes, with the reason for each. DESIGN: docs/architecture.md,
+// "Address space". Everything here is a compile-time constant; nothing is copied by hand elsewhere:
+// NASM gets its copies as generated %defines from kernel/abi.ts.
+
+// Linear memory (virtual 64 KiB and up, at its own index). The total must equal asconfig.json's
+// initialMemory (pages of 64 KiB); test/unit/config.test.ts checks it.
+export const LINEAR_START: usize = 0x0001_0000; // below it nothing is ever mapped
+export const SHARED_END: usize = 0x0040_0000; // data segments and the shared boot-time heap; part of the image
+export const PERCPU_BASE: usize = 0x0040_0000; // one block a CPU, mapped when the CPU comes up
+export const PERCPU_BYTES: usize = 0x0000_4000; // 16 KiB a CPU
+export const MAX_CPUS: u32 = 256;
+export const ARENA_BASE: usize = 0x0080_0000; // one arena a VM, mapped in that VM's HOST_CR3 only
+export const ARENA_BYTES: usize = 0x0020_0000; // one 2 MiB leaf, so that its frames are contiguous
+export const MAX_VMS: u32 = 64;
+export const LINEAR_END: usize = 0x0880_0000; // 136 MiB = 2176 pages of 64 KiB
+
+// Windows in the high half, each reached by its own intrinsics only.
+export const GUEST_WINDOW: u64 = 0xffff_8000_0000_0000; // + gpa of the current VM, in its HOST_CR3 only (48 TiB)
+export const GUEST_WINDOW_BYTES: u64 = 0x0000_3000_0000_0000;
+export const TABLE_WINDOW: u64 = 0xffff_b000_0000_0000; // + hpa: frames of page tables, EPT, VMCS and bitmaps (16 TiB of RAM)
+export const TABLE_WINDOW_BYTES: u64 = 0x0000_1000_0000_0000;
+export const DEVICE_WINDOW: u64 = 0xffff_c000_0000_0000; // + hpa: device registers (UC); firmware tables, boot modules (read-only)
+export const DEVICE_WINDOW_BYTES: u64 = 0x0000_3f00_0000_0000; // 63 TiB: 64-bit BARs of servers lie high
+
+// Top 2 GiB: the image (linked at IMAGE_BASE + physical address) and per-CPU stacks.
+export const IMAGE_BASE: u64 = 0xffff_ffff_8000_0000;
+export const STACKS_BASE: u64 = 0xffff_ffff_c000_0000;
+export const STACK_SLOT_BYTES: u64 = 0x0002_0000; // 128 KiB a CPU: see docs/architecture.md for the layout within
