@@ -105,7 +105,10 @@ export type Terminator =
 
 export interface Block {
   id: number;
-  /** phi.args are in the order of preds. An edge that occurs twice (a switch) occurs twice here. */
+  /**
+   * phi.args are in the order of preds. An edge that occurs twice (a switch) occurs twice here, and its
+   * phi arguments are equal. A branch never has the same block on both sides.
+   */
   phis: Value[];
   body: Value[];
   terminator: Terminator;
@@ -130,11 +133,23 @@ export interface Func {
   loc: Loc | null;
   /** True if it stands in the table and can be reached by call_indirect. */
   inTable: boolean;
+  /** Canonical signature: index into Module.types of the first equal one. call_indirect compares this. */
+  type: number;
+  /** Hosted target: why the body was replaced by a trap (floats); its params and results are then empty. */
+  unsupported?: string;
 }
 
 export interface Signature {
   params: Type[];
   results: Type[];
+  /** Mentions a type outside the subset (floats); params and results are then empty and nothing may call through it. */
+  unsupported?: boolean;
+}
+
+/** Where an imported global, table or memory comes from (hosted target). */
+export interface ImportName {
+  module: string;
+  name: string;
 }
 
 export interface GlobalVar {
@@ -145,6 +160,7 @@ export interface GlobalVar {
   /** Initial value as an unsigned number of its width. */
   init: bigint;
   exports: string[];
+  import?: ImportName;
 }
 
 /** A function that the module imports. Module "insn" names an intrinsic; others are host calls (hosted target). */
@@ -153,6 +169,10 @@ export interface ImportedFunc {
   module: string;
   name: string;
   signature: Signature;
+  /** Canonical signature, as in Func.type. */
+  type: number;
+  /** Names under which the module exports the import itself. */
+  exports: string[];
 }
 
 export interface DataSegment {
@@ -170,9 +190,11 @@ export interface Module {
   /** Function index of each table slot; null: empty. One table, of fixed size. */
   table: (number | null)[];
   tableExports: string[];
+  tableImport?: ImportName;
   data: DataSegment[];
   /** Fixed size of linear memory in 64 KiB pages; null: no memory. */
   memoryPages: { initial: number; maximum: number } | null;
   memoryExports: string[];
+  memoryImport?: ImportName;
   start: number | null;
 }
