@@ -26,3 +26,9 @@ export const DEVICE_WINDOW_BYTES: u64 = 0x0000_3f00_0000_0000; // 63 TiB: 64-bit
 export const IMAGE_BASE: u64 = 0xffff_ffff_8000_0000;
 export const STACKS_BASE: u64 = 0xffff_ffff_c000_0000;
 export const STACK_SLOT_BYTES: u64 = 0x0002_0000; // 128 KiB a CPU: see docs/architecture.md for the layout within
+
+// Within a CPU's PERCPU_BYTES: CpuBlock (kernel/cpu/percpu.ts) at 0, and areas that lower layers or
+// NASM reach without knowing CpuBlock.
+export const PERCPU_FRAMES: usize = 0x3000; // TrapFrames of 256 bytes: 0 exceptions, 1 NMI, 2 #MC, 3 #DF (kernel/cpu/trapframe.ts)
+export const PERCPU_FRAME_BYTES: usize = 0x100;
+export const PERCPU_LOG_LINE: usize = 0x3400; // the log line under construction (kernel/lib/log.ts), 512 bytes
