@@ -16,7 +16,7 @@ export interface Loc {
   column: number;
 }
 
-export const enum TrapKind {
+export enum TrapKind {
   UNREACHABLE = 0,
   DIVIDE_BY_ZERO = 1,
   INTEGER_OVERFLOW = 2,
@@ -29,37 +29,64 @@ export const enum TrapKind {
 }
 
 export type BinaryOp =
-  | "add" | "sub" | "mul" | "and" | "or" | "xor"
-  | "shl" | "shr_s" | "shr_u" | "rotl" | "rotr"
-  | "div_s" | "div_u" | "rem_s" | "rem_u"
+  | "add"
+  | "sub"
+  | "mul"
+  | "and"
+  | "or"
+  | "xor"
+  | "shl"
+  | "shr_s"
+  | "shr_u"
+  | "rotl"
+  | "rotr"
+  | "div_s"
+  | "div_u"
+  | "rem_s"
+  | "rem_u"
   /** High half of the unsigned (signed) product; made by strength reduction of constant division. */
-  | "mulh_u" | "mulh_s";
+  | "mulh_u"
+  | "mulh_s";
 
 export type CompareOp = "eq" | "ne" | "lt_s" | "lt_u" | "le_s" | "le_u" | "gt_s" | "gt_u" | "ge_s" | "ge_u";
 
 export type UnaryOp =
-  | "clz" | "ctz" | "popcnt" | "eqz"
-  | "extend8_s" | "extend16_s" | "extend32_s"
-  /** i64 -> i32 */ | "wrap"
-  /** i32 -> i64 */ | "zext" | "sext"
+  | "clz"
+  | "ctz"
+  | "popcnt"
+  | "eqz"
+  | "extend8_s"
+  | "extend16_s"
+  | "extend32_s"
+  /** i64 -> i32 */
+  | "wrap"
+  /** i32 -> i64 */
+  | "zext"
+  | "sext"
   | "bswap";
 
 export type RmwOp = "add" | "sub" | "and" | "or" | "xor" | "xchg";
 
 export type Op =
-  | BinaryOp | CompareOp | UnaryOp
-  | "const" | "param" | "phi"
+  | BinaryOp
+  | CompareOp
+  | UnaryOp
+  | "const"
+  | "param"
+  | "phi"
   | "select" // args: condition (i32), value if non-zero, value if zero
   | "load" // args: address (i32); mem
   | "store" // args: address (i32), value; mem; no result
   | "atomic_rmw" // args: address, operand; mem, rmw; result is the old value, zero-extended
   | "atomic_cmpxchg" // args: address, expected, replacement; mem; result is the old value, zero-extended
   | "fence"
-  | "memory_copy" | "memory_fill" // args: destination, source or byte, bytes
+  | "memory_copy"
+  | "memory_fill" // args: destination, source or byte, bytes
   | "memory_init" // args: destination, source offset, bytes; index = segment
   | "data_drop" // index = segment
   | "memory_size"
-  | "global_get" | "global_set" // index = global
+  | "global_get"
+  | "global_set" // index = global
   | "call" // index = function; args
   | "call_indirect" // index = type; args, and the table index last
   | "intrinsic" // name = row of the intrinsic table; args
