@@ -32,3 +32,27 @@ export const STACK_SLOT_BYTES: u64 = 0x0002_0000; // 128 KiB a CPU: see docs/arc
 export const PERCPU_FRAMES: usize = 0x3000; // TrapFrames of 256 bytes: 0 exceptions, 1 NMI, 2 #MC, 3 #DF (kernel/cpu/trapframe.ts)
 export const PERCPU_FRAME_BYTES: usize = 0x100;
 export const PERCPU_LOG_LINE: usize = 0x3400; // the log line under construction (kernel/lib/log.ts), 512 bytes
+
+// The page in which further CPUs start (boot/trampoline.asm): where its parameters are.
+export const TRAMPOLINE_BRINGUP_CR3: u32 = 0x008; // u32
+export const TRAMPOLINE_CPU_COUNT: u32 = 0x00c; // u32
+export const TRAMPOLINE_CORE_CR3: u32 = 0x010; // u64
+export const TRAMPOLINE_APIC_IDS: u32 = 0x400; // u32 for each CPU, in the order of their indices
+
+// Within a CPU's stack slot: where each stack begins, growing down. See docs/architecture.md.
+export const IST1_TOP: u64 = 0x5000; // NMI
+export const IST2_TOP: u64 = 0xa000; // #MC
+export const IST3_TOP: u64 = 0xf000; // #DF
+export const IST4_TOP: u64 = 0x1_4000; // #PF
+export const STACK_TOP: u64 = 0x1_f000; // main
+export const STACK_GUARDS: u32 = 0x8010_8421; // bit n: page n of the slot is never mapped
+
+// Selectors that every GDT of the core has.
+export const CODE_SELECTOR: u32 = 0x08;
+export const DATA_SELECTOR: u32 = 0x10;
+export const TSS_SELECTOR: u32 = 0x18; // two entries
+
+// The image: linked at IMAGE_BASE + IMAGE_PHYSICAL.
+export const IMAGE_PHYSICAL: u32 = 0x0010_0000; // boot loaders leave the first MiB to the firmware
+export const IMAGE_TABLES: u32 = 4; // page tables that boot/entry.asm builds for it: the image ends below 8 MiB
+export const VECTOR_STUBS: u64 = IMAGE_BASE + 0x10_1000; // 256 interrupt stubs of 16 bytes

@@ -97,7 +97,7 @@ export declare function fillRsb(): void;
 
 // ---- Descriptor tables and the machine
 
-/** LGDT, reload of CS and the data segments, LTR, LIDT. `gdt`, `idt`: va; limits in bytes; selectors as in boot/. */
+/** LGDT, reload of CS and the data segments, LTR, LIDT. `gdt`, `idt`: va; limits in bytes; an `idt` of 0 means the image's own; selectors as in kernel/config.ts. */
 export declare function loadDescriptors(gdt: u64, gdtLimit: u32, idt: u64, idtLimit: u32, tr: u32): void;
 /** This CPU's block in linear memory: the u32 at GS:0. One load. */
 export declare function cpuBlock(): usize;
@@ -106,7 +106,11 @@ export declare function imageload64(va: u64): u64;
 /** Physical address of the first byte of the image, and of the byte past its last (page aligned). */
 export declare function imageStart(): u64;
 export declare function imageEnd(): u64;
-/** Boundaries of the image for its mappings, as host-virtual addresses, page aligned: 0 text, 1 rodata, 2 data and bss, 3 end, 4 linear memory in the image. */
+/**
+ * Boundaries of the image, as host-virtual addresses. Page aligned: 0 text, 1 rodata, 2 data, 3 end, 4 linear memory
+ * (LINEAR_START to SHARED_END; it lies between data and bss). 5, 6: first byte of the trampoline page's code, and past its
+ * last; 7: the build id, 16 bytes; 8: the interrupt descriptor table.
+ */
 export declare function imageBoundary(which: u32): u64;
 /** Stops this CPU for good with interrupts off (CLI; HLT in a loop). Does not return. */
 export declare function halt(): void;

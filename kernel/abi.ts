@@ -1,0 +1,69 @@
+// What NASM needs of the core's layouts and of kernel/config.ts. tools/image compiles this file alone and
+// writes each export as a `%define` to abi.inc: no offset or constant is copied by hand.
+
+import { FrameSlot, TrapFrame } from "./cpu/trapframe";
+
+export {
+  CODE_SELECTOR,
+  DATA_SELECTOR,
+  DEVICE_WINDOW,
+  GUEST_WINDOW,
+  IMAGE_BASE,
+  IMAGE_PHYSICAL,
+  IMAGE_TABLES,
+  IST1_TOP,
+  IST2_TOP,
+  IST3_TOP,
+  IST4_TOP,
+  LINEAR_START,
+  PERCPU_BASE,
+  PERCPU_BYTES,
+  PERCPU_FRAME_BYTES,
+  PERCPU_FRAMES,
+  SHARED_END,
+  STACK_GUARDS,
+  STACK_SLOT_BYTES,
+  STACK_TOP,
+  STACKS_BASE,
+  TABLE_WINDOW,
+  TRAMPOLINE_APIC_IDS,
+  TRAMPOLINE_BRINGUP_CR3,
+  TRAMPOLINE_CORE_CR3,
+  TRAMPOLINE_CPU_COUNT,
+  TSS_SELECTOR,
+  VECTOR_STUBS,
+} from "./config";
+
+// The first words of CpuBlock (kernel/cpu/percpu.ts).
+export const CPUBLOCK_SELF: u32 = 0;
+export const CPUBLOCK_INDEX: u32 = 4;
+
+// kernel/cpu/trapframe.ts
+export const FRAME_EXCEPTION: u32 = FrameSlot.EXCEPTION;
+export const FRAME_NMI: u32 = FrameSlot.NMI;
+export const FRAME_MACHINE_CHECK: u32 = FrameSlot.MACHINE_CHECK;
+export const FRAME_DOUBLE_FAULT: u32 = FrameSlot.DOUBLE_FAULT;
+export const TRAPFRAME_RAX: usize = offsetof<TrapFrame>("rax");
+export const TRAPFRAME_RCX: usize = offsetof<TrapFrame>("rcx");
+export const TRAPFRAME_RDX: usize = offsetof<TrapFrame>("rdx");
+export const TRAPFRAME_RBX: usize = offsetof<TrapFrame>("rbx");
+export const TRAPFRAME_RSP: usize = offsetof<TrapFrame>("rsp");
+export const TRAPFRAME_RBP: usize = offsetof<TrapFrame>("rbp");
+export const TRAPFRAME_RSI: usize = offsetof<TrapFrame>("rsi");
+export const TRAPFRAME_RDI: usize = offsetof<TrapFrame>("rdi");
+export const TRAPFRAME_R8: usize = offsetof<TrapFrame>("r8");
+export const TRAPFRAME_R9: usize = offsetof<TrapFrame>("r9");
+export const TRAPFRAME_R10: usize = offsetof<TrapFrame>("r10");
+export const TRAPFRAME_R11: usize = offsetof<TrapFrame>("r11");
+export const TRAPFRAME_R12: usize = offsetof<TrapFrame>("r12");
+export const TRAPFRAME_R13: usize = offsetof<TrapFrame>("r13");
+export const TRAPFRAME_R14: usize = offsetof<TrapFrame>("r14");
+export const TRAPFRAME_R15: usize = offsetof<TrapFrame>("r15");
+export const TRAPFRAME_RIP: usize = offsetof<TrapFrame>("rip");
+export const TRAPFRAME_CS: usize = offsetof<TrapFrame>("cs");
+export const TRAPFRAME_RFLAGS: usize = offsetof<TrapFrame>("rflags");
+export const TRAPFRAME_SS: usize = offsetof<TrapFrame>("ss");
+export const TRAPFRAME_VECTOR: usize = offsetof<TrapFrame>("vector");
+export const TRAPFRAME_ERROR: usize = offsetof<TrapFrame>("error");
+export const TRAPFRAME_CR2: usize = offsetof<TrapFrame>("cr2");
+export const TRAPFRAME_CR3: usize = offsetof<TrapFrame>("cr3");
