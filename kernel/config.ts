@@ -56,3 +56,5 @@ export const TSS_SELECTOR: u32 = 0x18; // two entries
 export const IMAGE_PHYSICAL: u32 = 0x0010_0000; // boot loaders leave the first MiB to the firmware
 export const IMAGE_TABLES: u32 = 4; // page tables that boot/entry.asm builds for it: the image ends below 8 MiB
 export const VECTOR_STUBS: u64 = IMAGE_BASE + 0x10_1000; // 256 interrupt stubs of 16 bytes
+export const PERCPU_TIMERS: usize = 0x2000; // the CPU's timer queue (kernel/cpu/timer.ts), 4 KiB
+export const PERCPU_TIMERS_BYTES: usize = 0x1000;
