@@ -3,6 +3,7 @@
 // here when the VM is created; nothing is allocated between exit and resume.
 
 import { ARENA_BASE, ARENA_BYTES } from "../config";
+import { GuestRam, SLOT_BYTES, Slot } from "../mm/guestmem";
 import { Vcpu } from "./vcpu";
 
 export const MAX_VCPUS: u32 = 16;
@@ -31,21 +32,6 @@ export const enum StopReason {
   UNSUPPORTED = 9, // needs what this processor lacks (a real-mode start without unrestricted guest)
 }
 
-/** A range of guest-physical memory. Frames are found through the guest window's page tables. */
-@unmanaged
-export class Slot {
-  gpa: u64;
-  bytes: u64;
-  kind: u32; // SlotKind
-  reserved: u32;
-}
-export const SLOT_BYTES: usize = 24;
-
-export const enum SlotKind {
-  RAM = 0,
-  ROM = 1, // reads and fetches; writes are dropped
-}
-
 @unmanaged
 export class Vm {
   // Identity
@@ -71,9 +57,9 @@ export class Vm {
   eptRoot: u64; // pa of the EPT PML4, 0: none
   eptp: u64; // EPT pointer as the VMCS takes it
   eptCpus0: u64; // CPUs that may hold translations of this EPTP since the last invalidation (bit = cpu & 63)
-  mainGpa: u64; // the slot that most accesses hit: [mainGpa, mainGpa + mainBytes)
+  mainGpa: u64; // these five are a GuestRam (mm/guestmem.ts): see ramOf
   mainBytes: u64;
-  memoryBytes: u64; // RAM in all
+  memoryBytes: u64;
   slots: usize; // MAX_SLOTS Slots
   slotCount: u32;
   pageLog2: u32; // largest EPT leaf to use: 12, 21 or 30
@@ -160,4 +146,11 @@ export function vcpuOf(vm: Vm, index: u32): Vcpu {
 
 export function slotOf(vm: Vm, index: u32): Slot {
   return changetype<Slot>(vm.slots + (<usize>index) * SLOT_BYTES);
+}
+
+if (offsetof<Vm>("slotCount") - offsetof<Vm>("mainGpa") != offsetof<GuestRam>("slotCount")) ERROR("Vm does not hold a GuestRam");
+
+/** The VM's memory, as mm/guestmem.ts and mm/gva.ts take it. */
+export function ramOf(vm: Vm): GuestRam {
+  return changetype<GuestRam>(changetype<usize>(vm) + offsetof<Vm>("mainGpa"));
 }
