@@ -1,0 +1,99 @@
+// The one place where interrupts enter a guest, just before entry. Order of priority: the exception or
+// the event whose delivery an exit interrupted, NMI (both by vendor.injectEvents), the 8259's ExtINT, then
+// the local APIC. What cannot go in now asks for an exit at the moment when it can: an interrupt
+// window, or a TPR threshold. Intel SDM Vol. 3, "Priority Among Concurrent Events".
+
+import { clearPending, Pending } from "../vcpu/event";
+import { Vcpu } from "../vcpu/vcpu";
+import {
+  canTakeInterrupt,
+  injectEvents,
+  injectInterrupt,
+  requestInterruptWindow,
+  setEoiExit,
+  setTprThreshold,
+  setVirtualInterrupts,
+} from "../vendor";
+import { LapicReg } from "./lapicreg";
+import { lockDevices, unlockDevices } from "./lock";
+import {
+  acceptsExtInt,
+  acknowledge,
+  highest,
+  isSoftwareEnabled,
+  nextVector,
+  sync,
+  tprThreshold,
+  Vlapic,
+  vlapicOf,
+} from "./vlapic";
+import { acknowledgePic, picOutput } from "./vpic";
+
+/** Puts the next event into the entry and arms what makes the ones after it come. The vCPU is loaded. */
+export function deliver(vcpu: Vcpu): void {
+  // Cleared first: what is posted from here on sets it again.
+  clearPending(vcpu, Pending.INTERRUPT | Pending.CONTROLS);
+  const taken = injectEvents(vcpu);
+  const v = vlapicOf(vcpu);
+  sync(v);
+  if (v.hardwareDelivery) deliverByHardware(vcpu, v, taken);
+  else deliverByInjection(vcpu, v, taken);
+}
+
+/** True if an interrupt would be delivered to `vcpu` if it allowed interrupts: what ends a HLT. */
+export function hasInterrupt(vcpu: Vcpu): bool {
+  const v = vlapicOf(vcpu);
+  sync(v);
+  return wantsExtInt(vcpu, v) || nextVector(v) >= 0;
+}
+
+function wantsExtInt(vcpu: Vcpu, v: Vlapic): bool {
+  if (atomic.load<u32>(changetype<usize>(v) + offsetof<Vlapic>("extInt"))) return true;
+  return vcpu.index == 0 && vcpu.vm.vpic != 0 && picOutput(vcpu.vm) && acceptsExtInt(v);
+}
+
+function deliverByInjection(vcpu: Vcpu, v: Vlapic, taken: bool): void {
+  if (!taken && canTakeInterrupt(vcpu)) {
+    if (wantsExtInt(vcpu, v)) injectExtInt(vcpu, v);
+    else {
+      const vector = nextVector(v);
+      if (vector >= 0) {
+        acknowledge(v, <u32>vector);
+        injectInterrupt(vcpu, <u32>vector);
+      }
+    }
+  }
+  requestInterruptWindow(vcpu, wantsExtInt(vcpu, v) || nextVector(v) >= 0);
+  setTprThreshold(vcpu, tprThreshold(v));
+}
+
+/** The processor picks and delivers from the virtual-APIC page itself; only ExtINT is injected. */
+function deliverByHardware(vcpu: Vcpu, v: Vlapic, taken: bool): void {
+  let ext = wantsExtInt(vcpu, v);
+  if (ext && !taken && canTakeInterrupt(vcpu)) {
+    injectExtInt(vcpu, v);
+    ext = wantsExtInt(vcpu, v);
+  }
+  requestInterruptWindow(vcpu, ext);
+  if (v.eoiBitmapStale) writeEoiBitmap(vcpu, v);
+  const request = isSoftwareEnabled(v) ? highest(v, LapicReg.IRR) : -1;
+  const serving = highest(v, LapicReg.ISR);
+  setVirtualInterrupts(vcpu, request < 0 ? 0 : <u32>request, serving < 0 ? 0 : <u32>serving);
+}
+
+function injectExtInt(vcpu: Vcpu, v: Vlapic): void {
+  atomic.store<u32>(changetype<usize>(v) + offsetof<Vlapic>("extInt"), 0);
+  lockDevices(vcpu.vm);
+  const vector = acknowledgePic(vcpu.vm);
+  unlockDevices(vcpu.vm);
+  injectInterrupt(vcpu, vector);
+}
+
+/** Only level-triggered vectors need an exit at EOI: the I/O APIC waits for it. */
+function writeEoiBitmap(vcpu: Vcpu, v: Vlapic): void {
+  v.eoiBitmapStale = 0;
+  for (let word: u32 = 0; word < 4; word++) {
+    const tmr = v.page + LapicReg.TMR + ((<usize>word) << 5);
+    setEoiExit(vcpu, word, <u64>load<u32>(tmr) | ((<u64>load<u32>(tmr, 16)) << 32));
+  }
+}
