@@ -2,7 +2,7 @@
 // that the core must execute itself. The walk follows Intel SDM Vol. 3, chapter "Paging": formats of
 // paging-structure entries, access rights, error codes, accessed and dirty flags.
 
-import { GuestRam, bytesAt, casGuest, loadGuest, writableBytesAt } from "./guestmem";
+import { bytesAt, casGuest, GuestRam, loadGuest, writableBytesAt } from "./guestmem";
 
 /** What kind of access; the bits are those that a page-fault error code shows. */
 export const enum Walk {
@@ -132,7 +132,16 @@ function addressMask(p: GuestPaging): u64 {
 }
 
 /** Levels with 512 entries of 8 bytes; `level` 5 is a PML5, 1 a page table. */
-function walkLevels(ram: GuestRam, p: GuestPaging, gva: u64, access: u32, table: u64, level: u32, rights: u64, noExecute: u64): bool {
+function walkLevels(
+  ram: GuestRam,
+  p: GuestPaging,
+  gva: u64,
+  access: u32,
+  table: u64,
+  level: u32,
+  rights: u64,
+  noExecute: u64,
+): bool {
   while (level != 0) {
     const shift = 12 + 9 * (level - 1);
     const at = table + (((gva >> shift) & 511) << 3);
@@ -145,7 +154,16 @@ function walkLevels(ram: GuestRam, p: GuestPaging, gva: u64, access: u32, table:
     noExecute |= entry;
     if (leaf) {
       const offset = ((<u64>1) << shift) - 1;
-      return finish(p, gva, access, (entry & addressMask(p) & ~offset) | (gva & offset), shift, rights, noExecute, entry);
+      return finish(
+        p,
+        gva,
+        access,
+        (entry & addressMask(p) & ~offset) | (gva & offset),
+        shift,
+        rights,
+        noExecute,
+        entry,
+      );
     }
     table = entry & addressMask(p);
     level--;
@@ -189,7 +207,16 @@ function finishLarge(p: GuestPaging, gva: u64, access: u32, pde: u64): bool {
 }
 
 /** Access rights of the whole translation. SDM, "Determination of Access Rights", "Protection Keys". */
-function finish(p: GuestPaging, gva: u64, access: u32, gpa: u64, shift: u32, rights: u64, noExecute: u64, leaf: u64): bool {
+function finish(
+  p: GuestPaging,
+  gva: u64,
+  access: u32,
+  gpa: u64,
+  shift: u32,
+  rights: u64,
+  noExecute: u64,
+  leaf: u64,
+): bool {
   const userPage = (rights & U) != 0;
   const user = (access & Walk.USER) != 0 && (access & Walk.IMPLICIT) == 0;
   if (user && !userPage) return fault(p, access, Fault.PRESENT);
