@@ -17,42 +17,42 @@ export const APIC_BASE_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /** Register offsets of the xAPIC; an x2APIC MSR is 800H + offset / 16. */
 export const enum Reg {
-  ID            = 0x020,
-  VERSION       = 0x030,
-  TPR           = 0x080,
-  EOI           = 0x0b0,
-  LDR           = 0x0d0,
-  DFR           = 0x0e0, // xAPIC only
-  SVR           = 0x0f0,
-  ISR           = 0x100, // 8 registers, 10H apart
-  TMR           = 0x180,
-  IRR           = 0x200,
-  ESR           = 0x280,
-  LVT_CMCI      = 0x2f0,
-  ICR_LOW       = 0x300, // x2APIC: one 64-bit register
-  ICR_HIGH      = 0x310, // xAPIC only
-  LVT_TIMER     = 0x320,
-  LVT_THERMAL   = 0x330,
-  LVT_PMI       = 0x340,
-  LVT_LINT0     = 0x350,
-  LVT_LINT1     = 0x360,
-  LVT_ERROR     = 0x370,
+  ID = 0x020,
+  VERSION = 0x030,
+  TPR = 0x080,
+  EOI = 0x0b0,
+  LDR = 0x0d0,
+  DFR = 0x0e0, // xAPIC only
+  SVR = 0x0f0,
+  ISR = 0x100, // 8 registers, 10H apart
+  TMR = 0x180,
+  IRR = 0x200,
+  ESR = 0x280,
+  LVT_CMCI = 0x2f0,
+  ICR_LOW = 0x300, // x2APIC: one 64-bit register
+  ICR_HIGH = 0x310, // xAPIC only
+  LVT_TIMER = 0x320,
+  LVT_THERMAL = 0x330,
+  LVT_PMI = 0x340,
+  LVT_LINT0 = 0x350,
+  LVT_LINT1 = 0x360,
+  LVT_ERROR = 0x370,
   INITIAL_COUNT = 0x380,
   CURRENT_COUNT = 0x390,
-  DIVIDE        = 0x3e0,
-  SELF_IPI      = 0x3f0, // x2APIC only
+  DIVIDE = 0x3e0,
+  SELF_IPI = 0x3f0, // x2APIC only
 }
 
 /** Fields of the interrupt command register. */
 export const enum Icr {
-  FIXED          = 0x00000,
-  NMI            = 0x00400,
-  INIT           = 0x00500,
-  STARTUP        = 0x00600,
-  PENDING        = 0x01000, // xAPIC: delivery status
-  ASSERT         = 0x04000,
-  LEVEL          = 0x08000,
-  ALL_BUT_SELF   = 0xc0000,
+  FIXED = 0x00000,
+  NMI = 0x00400,
+  INIT = 0x00500,
+  STARTUP = 0x00600,
+  PENDING = 0x01000, // xAPIC: delivery status
+  ASSERT = 0x04000,
+  LEVEL = 0x08000,
+  ALL_BUT_SELF = 0xc0000,
 }
 
 /** Delivery status clears within microseconds; a machine that needs more than this many polls is broken. */
@@ -112,7 +112,7 @@ export function send(command: u32, destination: u32): void {
   if (isX2) {
     // WRMSR to the x2APIC does not order earlier stores: what the target is to see must be out first.
     mfence();
-    wrmsr(X2APIC_MSR_BASE + (<u32>Reg.ICR_LOW >> 4), (<u64>destination << 32) | command);
+    wrmsr(X2APIC_MSR_BASE + (<u32>Reg.ICR_LOW >> 4), ((<u64>destination) << 32) | command);
     return;
   }
   waitIdle();

@@ -129,7 +129,8 @@ function program(q: Queue): void {
   const deadline = q.count ? max(entryAt(q, q.count - 1).deadline, 1) : 0;
   if (deadline == q.programmed) return;
   q.programmed = deadline;
-  if (mode == TimerMode.TSC_DEADLINE) wrmsr(apic.IA32_TSC_DEADLINE, deadline); // 0 disarms
+  if (mode == TimerMode.TSC_DEADLINE)
+    wrmsr(apic.IA32_TSC_DEADLINE, deadline); // 0 disarms
   else if (mode == TimerMode.ONE_SHOT) apic.write(apic.Reg.INITIAL_COUNT, countUntil(deadline)); // 0 stops
 }
 

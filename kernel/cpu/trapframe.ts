@@ -1,8 +1,8 @@
 // What boot/vectors.asm saves when vectors 0..31 arrive: all registers, in linear memory, because
 // ordinary loads cannot reach the stack. NASM gets the offsets through kernel/abi.ts.
 
-import { cpuBlock } from "./insn";
 import { PERCPU_FRAME_BYTES, PERCPU_FRAMES } from "../config";
+import { cpuBlock } from "./insn";
 
 /** Which of a CPU's frames: each stack that can interrupt another has its own. */
 export const enum FrameSlot {

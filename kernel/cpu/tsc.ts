@@ -2,8 +2,8 @@
 // that all CPUs count together. drivers/calibrate.ts finds the frequency.
 // Intel SDM Vol. 3, "Time-Stamp Counter".
 
-import { cpuid, rdtsc, rdtscOrdered, udiv128, umulh } from "./insn";
 import { Status } from "../lib/status";
+import { cpuid, rdtsc, rdtscOrdered, udiv128, umulh } from "./insn";
 
 const KHZ_AT_NANOSECONDS: u64 = 1_000_000; // a clock of 1 GHz ticks once a nanosecond
 

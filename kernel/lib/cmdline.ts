@@ -158,7 +158,7 @@ function warnUnknown(name: usize, count: u32): void {
 export function same(text: usize, count: u32, expected: string): bool {
   if (<u32>expected.length != count) return false;
   for (let i: u32 = 0; i < count; i++) {
-    if (load<u8>(text + i) != load<u16>(changetype<usize>(expected) + (<usize>i << 1))) return false;
+    if (load<u8>(text + i) != load<u16>(changetype<usize>(expected) + ((<usize>i) << 1))) return false;
   }
   return true;
 }

@@ -9,8 +9,8 @@
 //
 // #NMI and #MC do not log: they could interrupt a line of their own CPU.
 
-import { cpuBlock, rdtsc } from "../cpu/insn";
 import { PERCPU_LOG_LINE } from "../config";
+import { cpuBlock, rdtsc } from "../cpu/insn";
 
 export const enum Level {
   ERROR = 0,
@@ -79,7 +79,7 @@ export function str(text: string): void {
   const line = here();
   if (line.muted) return;
   const length = text.length;
-  for (let i = 0; i < length; i++) char(load<u16>(changetype<usize>(text) + (<usize>i << 1)));
+  for (let i = 0; i < length; i++) char(load<u16>(changetype<usize>(text) + ((<usize>i) << 1)));
 }
 
 /** `count` bytes at `ptr`, as characters. */
@@ -121,7 +121,7 @@ export function hex(value: u64): void {
 export function hexDigits(value: u64, digits: u32): void {
   if (here().muted) return;
   for (let i = <i32>min(digits, 16) - 1; i >= 0; i--) {
-    const digit = <u32>(value >> (<u64>i << 2)) & 15;
+    const digit = <u32>(value >> ((<u64>i) << 2)) & 15;
     char(digit + (digit < 10 ? 0x30 : 0x57));
   }
 }
