@@ -1,0 +1,230 @@
+// Registers of the current vCPU that live in its VMCS, and what an emulated instruction does to them.
+// Each accessor is one VMREAD or VMWRITE; callers read what they need once.
+
+import { vmread, vmwrite } from "../cpu/insn";
+import { Segment, SegmentState } from "../vcpu/exit";
+import { Gpr, gpr, setGpr, Vcpu } from "../vcpu/vcpu";
+import { capability } from "./capability";
+import { Blocking, EntryControl } from "./control";
+import { Field, segmentAccess, segmentBase, segmentLimit, segmentSelector } from "./field";
+
+export const RFLAGS_CF: u64 = 1 << 0;
+export const RFLAGS_TF: u64 = 1 << 8;
+export const RFLAGS_IF: u64 = 1 << 9;
+export const RFLAGS_RF: u64 = 1 << 16;
+export const RFLAGS_VM: u64 = 1 << 17;
+
+export const CR0_PE: u64 = 1 << 0;
+export const CR0_MP: u64 = 1 << 1;
+export const CR0_EM: u64 = 1 << 2;
+export const CR0_TS: u64 = 1 << 3;
+export const CR0_ET: u64 = 1 << 4;
+export const CR0_NE: u64 = 1 << 5;
+export const CR0_WP: u64 = 1 << 16;
+export const CR0_AM: u64 = 1 << 18;
+export const CR0_NW: u64 = 1 << 29;
+export const CR0_CD: u64 = 1 << 30;
+export const CR0_PG: u64 = 1 << 31;
+
+export const EFER_LMA: u64 = 1 << 10;
+
+/** Pending debug exceptions: a single step is due. */
+export const PENDING_BS: u64 = 1 << 14;
+const DEBUGCTL_BTF: u64 = 1 << 1;
+
+/** Guest bits that pass through: the processor keeps them, reads and writes do not exit. */
+export const CR0_GUEST_OWNED: u64 = CR0_MP | CR0_EM | CR0_TS | CR0_WP | CR0_AM;
+
+// ---- General registers
+
+export function readRip(): u64 {
+  return vmread(Field.GUEST_RIP);
+}
+export function writeRip(value: u64): void {
+  vmwrite(Field.GUEST_RIP, value);
+}
+export function readRsp(): u64 {
+  return vmread(Field.GUEST_RSP);
+}
+export function writeRsp(value: u64): void {
+  vmwrite(Field.GUEST_RSP, value);
+}
+export function readRflags(): u64 {
+  return vmread(Field.GUEST_RFLAGS);
+}
+export function writeRflags(value: u64): void {
+  vmwrite(Field.GUEST_RFLAGS, value);
+}
+
+/** Register 0..15 by encoding, RSP included. */
+export function readGpr(vcpu: Vcpu, index: u32): u64 {
+  return index == Gpr.RSP ? vmread(Field.GUEST_RSP) : gpr(vcpu, index);
+}
+export function writeGpr(vcpu: Vcpu, index: u32, value: u64): void {
+  if (index == Gpr.RSP) vmwrite(Field.GUEST_RSP, value);
+  else setGpr(vcpu, index, value);
+}
+
+/**
+ * Moves past the instruction that exited: RIP, RF cleared, interrupt shadow ended, and a single step
+ * trap made due if TF is set. Intel SDM Vol. 3, "Saving RIP, RSP, RFLAGS, and SSP" and "Masking
+ * Exceptions and Interrupts When Switching Stacks".
+ */
+export function advance(vcpu: Vcpu): void {
+  skip(vmread(Field.EXIT_INSTRUCTION_LENGTH));
+}
+
+/** advance() for an instruction whose length was found by decoding. */
+export function skip(bytes: u64): void {
+  const rip = vmread(Field.GUEST_RIP);
+  const next = rip + bytes;
+  // Outside 64-bit mode EIP wraps at 4 GiB; in it, RIP never crosses that line by accident.
+  vmwrite(Field.GUEST_RIP, ((rip ^ next) >> 32) == 0 ? next : wrapRip(next));
+  const blocking = <u32>vmread(Field.GUEST_INTERRUPTIBILITY);
+  if ((blocking & (Blocking.STI | Blocking.MOV_SS)) != 0) {
+    vmwrite(Field.GUEST_INTERRUPTIBILITY, blocking & ~(Blocking.STI | Blocking.MOV_SS));
+  }
+  const flags = vmread(Field.GUEST_RFLAGS);
+  if ((flags & (RFLAGS_TF | RFLAGS_RF)) != 0) finishFlags(flags);
+}
+
+function wrapRip(next: u64): u64 {
+  return isLongMode64() ? next : next & 0xffff_ffff;
+}
+
+function finishFlags(flags: u64): void {
+  vmwrite(Field.GUEST_RFLAGS, flags & ~RFLAGS_RF);
+  if ((flags & RFLAGS_TF) != 0 && (vmread(Field.GUEST_DEBUGCTL) & DEBUGCTL_BTF) == 0) {
+    vmwrite(Field.GUEST_PENDING_DEBUG, vmread(Field.GUEST_PENDING_DEBUG) | PENDING_BS);
+  }
+}
+
+/** True in 64-bit mode proper: IA-32e mode and CS.L. */
+export function isLongMode64(): bool {
+  return (vmread(Field.GUEST_EFER) & EFER_LMA) != 0 && (vmread(Field.GUEST_CS_ACCESS) & 0x2000) != 0;
+}
+
+/** Outside of 64-bit mode: log2 of the default operand and address size in bytes (CS.D): 1 or 2. */
+export function codeSizeLog2(): u32 {
+  return (vmread(Field.GUEST_CS_ACCESS) & 0x4000) != 0 ? 2 : 1;
+}
+
+/** Current privilege level: SS.DPL, whatever the mode. */
+export function readCpl(): u32 {
+  return (<u32>vmread(Field.GUEST_SS_ACCESS) >> 5) & 3;
+}
+
+// ---- Control registers, as the guest believes them to be
+
+export function readCr0(): u64 {
+  const mask = vmread(Field.CR0_MASK);
+  return (vmread(Field.CR0_SHADOW) & mask) | (vmread(Field.GUEST_CR0) & ~mask);
+}
+
+export function readCr4(): u64 {
+  const mask = vmread(Field.CR4_MASK);
+  return (vmread(Field.CR4_SHADOW) & mask) | (vmread(Field.GUEST_CR4) & ~mask);
+}
+
+export function readCr3(vcpu: Vcpu): u64 {
+  return vcpu.cr3Forced ? vcpu.cr3Shadow : vmread(Field.GUEST_CR3);
+}
+
+/** CR0 without checks; exit/cr decides what a guest may write. Bits that VMX fixes are added. */
+export function writeCr0(vcpu: Vcpu, value: u64): void {
+  vmwrite(Field.CR0_SHADOW, value);
+  // CD and NW stay 0 in the register: caches of the host are not the guest's to disable.
+  vmwrite(Field.GUEST_CR0, (value & ~(CR0_CD | CR0_NW)) | vcpu.cr0Fixed);
+}
+
+export function writeCr4(vcpu: Vcpu, value: u64): void {
+  vmwrite(Field.CR4_SHADOW, value);
+  vmwrite(Field.GUEST_CR4, (value | vcpu.cr4Fixed) & ~vcpu.cr4Hidden);
+}
+
+/** CR3; where paging is off without unrestricted guest, only its shadow. */
+export function writeCr3(vcpu: Vcpu, value: u64): void {
+  vcpu.cr3Shadow = value;
+  if (!vcpu.cr3Forced) vmwrite(Field.GUEST_CR3, value);
+}
+
+export function readEfer(vcpu: Vcpu): u64 {
+  return vmread(Field.GUEST_EFER);
+}
+
+/** EFER and, from its LMA, whether the next entry is to IA-32e mode. */
+export function writeEfer(vcpu: Vcpu, value: u64): void {
+  vmwrite(Field.GUEST_EFER, value);
+  const mode = (value & EFER_LMA) != 0 ? <u32>EntryControl.IA32E_MODE_GUEST : 0;
+  const controls = (vcpu.entryControls & ~EntryControl.IA32E_MODE_GUEST) | mode;
+  if (controls == vcpu.entryControls) return;
+  vcpu.entryControls = controls;
+  vmwrite(Field.ENTRY_CONTROLS, controls);
+}
+
+export function readDr7(): u64 {
+  return vmread(Field.GUEST_DR7);
+}
+export function writeDr7(value: u64): void {
+  vmwrite(Field.GUEST_DR7, value);
+}
+
+/** PDPTEs of PAE paging, as the processor holds them. */
+export function readPdpte(index: u32): u64 {
+  return vmread(Field.GUEST_PDPTE0 + 2 * index);
+}
+export function writePdpte(index: u32, value: u64): void {
+  vmwrite(Field.GUEST_PDPTE0 + 2 * index, value);
+}
+
+// ---- Segments and tables
+
+export function readSegment(index: u32, out: SegmentState): void {
+  out.selector = <u32>vmread(segmentSelector(index));
+  out.base = vmread(segmentBase(index));
+  out.limit = <u32>vmread(segmentLimit(index));
+  out.access = <u32>vmread(segmentAccess(index));
+}
+
+export function writeSegment(index: u32, selector: u32, base: u64, limit: u32, access: u32): void {
+  vmwrite(segmentSelector(index), selector);
+  vmwrite(segmentBase(index), base);
+  vmwrite(segmentLimit(index), limit);
+  vmwrite(segmentAccess(index), access);
+}
+
+export function readSelector(index: u32): u32 {
+  return <u32>vmread(segmentSelector(index));
+}
+
+export function readSegmentBase(index: u32): u64 {
+  return vmread(segmentBase(index));
+}
+
+/** GDTR (0) or IDTR (1). */
+export function readTableBase(which: u32): u64 {
+  return vmread(Field.GUEST_GDTR_BASE + 2 * which);
+}
+export function readTableLimit(which: u32): u32 {
+  return <u32>vmread(Field.GUEST_GDTR_LIMIT + 2 * which);
+}
+export function writeTable(which: u32, base: u64, limit: u32): void {
+  vmwrite(Field.GUEST_GDTR_BASE + 2 * which, base);
+  vmwrite(Field.GUEST_GDTR_LIMIT + 2 * which, limit);
+}
+
+/** Segment registers of a flat 32-bit or 64-bit start: code and data with base 0 and limit 4 GiB. */
+export function setFlatSegments(codeSelector: u32, dataSelector: u32, codeAccess: u32): void {
+  writeSegment(Segment.CS, codeSelector, 0, 0xffff_ffff, codeAccess);
+  writeSegment(Segment.SS, dataSelector, 0, 0xffff_ffff, 0xc093);
+  writeSegment(Segment.DS, dataSelector, 0, 0xffff_ffff, 0xc093);
+  writeSegment(Segment.ES, dataSelector, 0, 0xffff_ffff, 0xc093);
+  writeSegment(Segment.FS, dataSelector, 0, 0xffff_ffff, 0xc093);
+  writeSegment(Segment.GS, dataSelector, 0, 0xffff_ffff, 0xc093);
+}
+
+/** CR0 bits that VMX operation demands of this VMCS: NE, and without unrestricted guest PE and PG. */
+export function requiredCr0(unrestricted: bool): u64 {
+  const fixed = capability().cr0Fixed0;
+  return unrestricted ? fixed & ~(CR0_PE | CR0_PG) : fixed;
+}
