@@ -116,6 +116,11 @@ export class Vcpu {
   exceptionBitmap: u32;
   vpid: u32;
   cr0Fixed: u64; // bits the VMCS's CR0 must have whatever the guest wrote
+  cr4Fixed: u64; // the same for CR4 (VMXE)
+  cr4Hidden: u64; // bits that the VMCS's CR4 must not have now, whatever the guest wrote
+  cr4Allowed: u64; // bits the guest may set in CR4
+  cr3Forced: u32; // 1: the VMCS's CR3 is the identity table's, the guest's is cr3Shadow
+  unrestricted: u32; // 1: runs with unrestricted guest
   guestCpu: u32; // CPU that ran it last + 1; 0: none
   flushGeneration: u32;
   vmxFlags: u32; // vmx' own
@@ -124,7 +129,7 @@ export class Vcpu {
   // Devices of this vCPU, allocated by virq/ (0: none)
   vlapic: usize;
   vtimer: usize;
-  kvmClockVcpu: usize;
+  kvmClock: u64; // KVM system-time MSR (vdev/kvmclock)
   deliverState: u32;
   kvmSteal: u32;
 

@@ -56,7 +56,9 @@ export class Vm {
   hostCr3: u64;
   eptRoot: u64; // pa of the EPT PML4, 0: none
   eptp: u64; // EPT pointer as the VMCS takes it
-  eptCpus0: u64; // CPUs that may hold translations of this EPTP since the last invalidation (bit = cpu & 63)
+  /** Grows whenever translations of this EPTP must be forgotten; unique over all VMs that ever had this number. */
+  flushGeneration: u32;
+  vmFlags: u32;
   mainGpa: u64; // these five are a GuestRam (mm/guestmem.ts): see ramOf
   mainBytes: u64;
   memoryBytes: u64;
@@ -84,7 +86,7 @@ export class Vm {
   vhpet: usize;
   vvirtio: usize;
   vtest: usize; // exit ports for conformance kernels
-  kvmClock: usize;
+  kvmWallClock: u64; // KVM wall-clock MSR (vdev/kvmclock)
   console: usize; // ring of output bytes
   input: usize; // ring of input bytes
   acpi: usize;

@@ -1,0 +1,108 @@
+// The text a guest prints. Bytes go to a ring; whole lines are drained from it to the log with the VM's
+// name in front. A line that stays unfinished (a prompt) follows after a short rest. In the other
+// direction a ring holds what the operator typed, until the guest's UART has room.
+//
+// Both rings: one producer, one consumer, free-running indices.
+
+import { rdtsc } from "../cpu/insn";
+import { fromNanoseconds } from "../cpu/tsc";
+import { begin, char, bytes as logBytes, end, Level } from "../lib/log";
+import { Status } from "../lib/status";
+import { arenaAlloc, Vm } from "../vcpu/vm";
+
+export const OUTPUT_BYTES: u32 = 4096; // powers of two
+export const INPUT_BYTES: u32 = 1024;
+/** A longer line is cut here and goes on in the next one. */
+const LINE_BYTES: u32 = 160;
+const REST_NANOSECONDS: u64 = 50_000_000;
+
+@unmanaged
+export class ByteRing {
+  head: u32; // written by the consumer
+  tail: u32; // written by the producer
+  mask: u32;
+  /** Bytes in the unfinished line at the tail. */
+  open: u32;
+  /** Host TSC at which an unfinished line is to be printed; 0: none. */
+  flushAt: u64;
+  /** Bytes that found no room. */
+  lost: u64;
+  /** 1: the operator's terminal takes the bytes as they are; nothing is drained to the log. */
+  attached: u32;
+  pad: u32;
+}
+const DATA: usize = offsetof<ByteRing>();
+
+/** Gives the VM its two rings. NO_MEMORY if the arena is full. */
+export function createConsole(vm: Vm): Status {
+  vm.console = createRing(vm, OUTPUT_BYTES);
+  vm.input = createRing(vm, INPUT_BYTES);
+  return vm.console && vm.input ? Status.OK : Status.NO_MEMORY;
+}
+
+function createRing(vm: Vm, capacity: u32): usize {
+  const at = arenaAlloc(vm, DATA + capacity, 8);
+  if (at) changetype<ByteRing>(at).mask = capacity - 1;
+  return at;
+}
+
+/** Appends a byte. False if the ring is full. */
+export function pushByte(ring: ByteRing, byte: u32): bool {
+  const tail = ring.tail;
+  if (tail - atomic.load<u32>(changetype<usize>(ring)) > ring.mask) {
+    ring.lost += 1;
+    return false;
+  }
+  store<u8>(changetype<usize>(ring) + DATA + (tail & ring.mask), byte);
+  atomic.store<u32>(changetype<usize>(ring) + offsetof<ByteRing>("tail"), tail + 1);
+  return true;
+}
+
+/** Takes a byte; -1 if there is none. */
+export function popByte(ring: ByteRing): i32 {
+  const head = ring.head;
+  if (head == atomic.load<u32>(changetype<usize>(ring) + offsetof<ByteRing>("tail"))) return -1;
+  const byte: i32 = load<u8>(changetype<usize>(ring) + DATA + (head & ring.mask));
+  atomic.store<u32>(changetype<usize>(ring), head + 1);
+  return byte;
+}
+
+/** Bytes that wait in the ring. */
+export function ringUsed(ring: ByteRing): u32 {
+  return (
+    atomic.load<u32>(changetype<usize>(ring) + offsetof<ByteRing>("tail")) - atomic.load<u32>(changetype<usize>(ring))
+  );
+}
+
+/** The guest prints `byte`. Lines are drained at their end, so the ring holds one line and little more. */
+export function printByte(vm: Vm, byte: u32): void {
+  const ring = changetype<ByteRing>(vm.console);
+  if (byte == 0x0d && !ring.attached) return; // the log ends lines itself
+  pushByte(ring, byte);
+  if (ring.attached) return;
+  if (byte == 0x0a || ++ring.open >= LINE_BYTES) drainConsole(vm);
+  else if (!ring.flushAt) ring.flushAt = rdtsc() + fromNanoseconds(REST_NANOSECONDS);
+}
+
+/** Sends what the ring holds to the log, as lines of the VM. */
+export function drainConsole(vm: Vm): void {
+  const ring = changetype<ByteRing>(vm.console);
+  ring.open = 0;
+  ring.flushAt = 0;
+  while (ringUsed(ring)) drainLine(vm, ring);
+}
+
+function drainLine(vm: Vm, ring: ByteRing): void {
+  begin(Level.INFO, "guest");
+  logBytes(vm.name, vm.nameBytes);
+  char(0x7c); // |
+  char(0x20);
+  for (let byte = popByte(ring); byte >= 0 && byte != 0x0a; byte = popByte(ring)) char(byte == 9 ? 0x20 : <u32>byte);
+  end();
+}
+
+/** Host TSC at which an unfinished line is due; ~0 if there is none. */
+export function consoleDeadline(vm: Vm): u64 {
+  const at = vm.console ? changetype<ByteRing>(vm.console).flushAt : 0;
+  return at ? at : ~(<u64>0);
+}
