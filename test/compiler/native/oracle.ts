@@ -56,7 +56,7 @@ export function hashMemory(buffer: ArrayBufferLike, from: number): bigint {
   let a = 0x811c9dc5;
   let b = 0x9747b28c;
   for (let i = from / 4; i < words.length; i++) {
-    const word = words[i]!;
+    const word = words[i];
     a = Math.imul(a ^ word, 0x01000193);
     b = Math.imul(b + word, 0x85ebca6b) ^ (b >>> 15);
   }
@@ -91,7 +91,7 @@ class V8Group {
         return [];
       case "call": {
         const callee = exports?.[action.name] as (...args: unknown[]) => unknown;
-        const result = callee(...action.args.map((value, i) => toJs(value, action.params[i]!)));
+        const result = callee(...action.args.map((value, i) => toJs(value, action.params[i])));
         if (action.results.length === 0) return [];
         return (action.results.length === 1 ? [result] : (result as unknown[])).map(unsigned);
       }

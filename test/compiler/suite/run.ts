@@ -67,7 +67,8 @@ function excuse(expectation: Expectation, outcome: Outcome): string | null {
   if (outcome.status === "trap" && outcome.kind === TrapKind.UNSUPPORTED)
     return "reaches a function with floating point, growing memory or reference types";
   if (outcome.status !== "refused") return null;
-  if (expectation.type === "trap" && /table/.test(expectation.text)) return "refused at compile time: table initialiser";
+  if (expectation.type === "trap" && /table/.test(expectation.text))
+    return "refused at compile time: table initialiser";
   return outside.find(([message]) => message.test(outcome.message))?.[1] ?? null;
 }
 
@@ -78,17 +79,14 @@ function judge(check: Check, outcome: Outcome, result: SuiteResult): void {
   }
   const reason = excuse(check.expectation, outcome);
   if (reason) result.skipped.set(reason, (result.skipped.get(reason) ?? 0) + 1);
-  else
-    result.failed.push(
-      `${check.file}:${check.line}: expected ${describe(check.expectation)}, got ${show(outcome)}`,
-    );
+  else result.failed.push(`${check.file}:${check.line}: expected ${describe(check.expectation)}, got ${show(outcome)}`);
 }
 
 /** A module that should open and does not is a failure of its own: its assertions may be none. */
 function judgeOpens(group: SuiteGroup, outcomes: Outcome[], result: SuiteResult): void {
   const judged = new Set(group.checks.map((check) => check.action));
   group.actions.forEach((action, i) => {
-    const outcome = outcomes[i]!;
+    const outcome = outcomes[i];
     if (action.type !== "open" || judged.has(i) || outcome.status === "ok") return;
     const reason = excuse({ type: "done" }, outcome);
     if (!reason) result.failed.push(`${group.file}:${group.line}: the module does not open: ${show(outcome)}`);
@@ -108,8 +106,8 @@ export async function runSuite(folder: string, executor: Executor, only?: string
   }
   const outcomes = await executor.run(groups);
   groups.forEach((group, g) => {
-    judgeOpens(group, outcomes[g]!, result);
-    for (const check of group.checks) judge(check, outcomes[g]![check.action]!, result);
+    judgeOpens(group, outcomes[g], result);
+    for (const check of group.checks) judge(check, outcomes[g][check.action], result);
   });
   return result;
 }
@@ -118,7 +116,8 @@ export const skippedCount = (result: SuiteResult): number => [...result.skipped.
 
 export function report(result: SuiteResult): string {
   const lines = result.failed.map((line) => `FAIL ${line}`);
-  for (const [reason, count] of [...result.skipped].sort((a, b) => b[1] - a[1])) lines.push(`skipped ${count}: ${reason}`);
+  for (const [reason, count] of [...result.skipped].sort((a, b) => b[1] - a[1]))
+    lines.push(`skipped ${count}: ${reason}`);
   lines.push(`${result.passed} passed, ${result.failed.length} failed, ${skippedCount(result)} skipped`);
   return lines.join("\n");
 }

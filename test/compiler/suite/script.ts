@@ -111,22 +111,30 @@ class Builder {
         this.registered.set(command.as!, this.slot(command.name));
         return;
       case "action":
-        return this.act(command, { type: "done" });
+        this.act(command, { type: "done" });
+        return;
       case "assert_return":
-        return this.act(command, { type: "values", values: [] });
+        this.act(command, { type: "values", values: [] });
+        return;
       case "assert_trap":
-        return this.act(command, { type: "trap", text: command.text! });
+        this.act(command, { type: "trap", text: command.text! });
+        return;
       case "assert_exhaustion":
-        return this.act(command, { type: "exhaustion" });
+        this.act(command, { type: "exhaustion" });
+        return;
       case "assert_uninstantiable":
-        return this.uninstantiable(command);
+        this.uninstantiable(command);
+        return;
       case "assert_invalid":
       case "assert_malformed":
-        return this.skip(command, "validation is not the compiler's: asc and Binaryen emit valid modules");
+        this.skip(command, "validation is not the compiler's: asc and Binaryen emit valid modules");
+        return;
       case "assert_unlinkable":
-        return this.skip(command, "linking of Wasm modules is not the compiler's");
+        this.skip(command, "linking of Wasm modules is not the compiler's");
+        return;
       default:
-        return this.skip(command, command.type);
+        this.skip(command, command.type);
+        return;
     }
   }
 
@@ -145,7 +153,7 @@ class Builder {
     const fresh = this.groups.length === 0 || !this.linked;
     const group: SuiteGroup = fresh
       ? { file: this.file, line: command.line, modules: [], actions: [], checks: [] }
-      : this.groups[0]!;
+      : this.groups[0];
     const index = group.modules.length;
     const links = this.imports(module, index);
     if (typeof links === "string") return { reason: links };
@@ -189,7 +197,10 @@ class Builder {
 
   private uninstantiable(command: WastCommand): void {
     const slot = this.module(command);
-    if ("reason" in slot) return this.skip(command, slot.reason);
+    if ("reason" in slot) {
+      this.skip(command, slot.reason);
+      return;
+    }
     this.expect(command, slot.group, { type: "trap", text: command.text! });
   }
 
@@ -201,11 +212,20 @@ class Builder {
   private act(command: WastCommand, expectation: Expectation): void {
     const action = command.action!;
     const slot = this.slot(action.module);
-    if ("reason" in slot) return this.skip(command, slot.reason);
+    if ("reason" in slot) {
+      this.skip(command, slot.reason);
+      return;
+    }
     const expected = expectation.type === "values" ? (command.expected ?? []) : [];
-    if (![...(action.args ?? []), ...expected].every(integer)) return this.skip(command, "floating-point values");
+    if (![...(action.args ?? []), ...expected].every(integer)) {
+      this.skip(command, "floating-point values");
+      return;
+    }
     const made = this.action(action, slot);
-    if (typeof made === "string") return this.skip(command, made);
+    if (typeof made === "string") {
+      this.skip(command, made);
+      return;
+    }
     slot.group.actions.push(made);
     const values = expected.map(parse);
     this.expect(command, slot.group, expectation.type === "values" ? { type: "values", values } : expectation);
@@ -233,10 +253,10 @@ function constantValue(init: Uint8Array): bigint | null {
   let value = 0n;
   let shift = 0n;
   for (let i = 1; ; i++) {
-    value |= BigInt(init[i]! & 0x7f) << shift;
+    value |= BigInt(init[i] & 0x7f) << shift;
     shift += 7n;
-    if (init[i]! & 0x80) continue;
-    if (init[i]! & 0x40) value -= 1n << shift;
+    if (init[i] & 0x80) continue;
+    if (init[i] & 0x40) value -= 1n << shift;
     return BigInt.asUintN(bits, value);
   }
 }

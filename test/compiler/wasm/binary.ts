@@ -1,7 +1,15 @@
 // A reader and writer of the Wasm binary's sections, independent of the compiler's: the test harness
 // looks at modules and rewrites them without trusting what it tests. Code stays opaque bytes.
 
-export const ValType = { i32: 0x7f, i64: 0x7e, f32: 0x7d, f64: 0x7c, v128: 0x7b, funcref: 0x70, externref: 0x6f } as const;
+export const ValType = {
+  i32: 0x7f,
+  i64: 0x7e,
+  f32: 0x7d,
+  f64: 0x7c,
+  v128: 0x7b,
+  funcref: 0x70,
+  externref: 0x6f,
+} as const;
 export const Section = {
   custom: 0,
   type: 1,
@@ -75,7 +83,7 @@ export class ByteReader {
   ) {}
   u8(): number {
     if (this.position >= this.end) throw new Error("wasm: unexpected end");
-    return this.bytes[this.position++]!;
+    return this.bytes[this.position++];
   }
   u32(): number {
     let result = 0;
@@ -224,10 +232,8 @@ export function readModule(bytes: Uint8Array): WasmModule {
     else if (id === Section.function) module.functions = r.vector(() => r.u32());
     else if (id === Section.table) module.tables = r.vector(() => readTable(r));
     else if (id === Section.memory) module.memories = r.vector(() => readLimits(r));
-    else if (id === Section.global)
-      module.globals = r.vector(() => ({ global: readGlobalType(r), init: readInit(r) }));
-    else if (id === Section.export)
-      module.exports = r.vector(() => ({ name: r.name(), kind: r.u8(), index: r.u32() }));
+    else if (id === Section.global) module.globals = r.vector(() => ({ global: readGlobalType(r), init: readInit(r) }));
+    else if (id === Section.export) module.exports = r.vector(() => ({ name: r.name(), kind: r.u8(), index: r.u32() }));
     else if (id === Section.start) module.start = r.u32();
     else if (id === Section.custom) module.custom.push(payload);
     else module.raw.set(id, payload);
@@ -267,7 +273,9 @@ export function writeModule(module: WasmModule): Uint8Array {
   };
   if (module.types.length)
     section(Section.type, (w) =>
-      w.vector(module.types, (t) => w.u8(0x60).u32(t.params.length).bytes(t.params).u32(t.results.length).bytes(t.results)),
+      w.vector(module.types, (t) =>
+        w.u8(0x60).u32(t.params.length).bytes(t.params).u32(t.results.length).bytes(t.results),
+      ),
     );
   if (module.imports.length) section(Section.import, (w) => w.vector(module.imports, (item) => writeImport(w, item)));
   if (module.functions.length) section(Section.function, (w) => w.vector(module.functions, (type) => w.u32(type)));
@@ -275,7 +283,12 @@ export function writeModule(module: WasmModule): Uint8Array {
   if (module.memories.length) section(Section.memory, (w) => w.vector(module.memories, (l) => writeLimits(w, l)));
   if (module.globals.length)
     section(Section.global, (w) =>
-      w.vector(module.globals, (g) => w.u8(g.global.type).u8(g.global.mutable ? 1 : 0).bytes(g.init)),
+      w.vector(module.globals, (g) =>
+        w
+          .u8(g.global.type)
+          .u8(g.global.mutable ? 1 : 0)
+          .bytes(g.init),
+      ),
     );
   if (module.exports.length)
     section(Section.export, (w) => w.vector(module.exports, (e) => w.name(e.name).u8(e.kind).u32(e.index)));
@@ -296,14 +309,14 @@ export const importsOf = (module: WasmModule, kind: number): Import[] =>
 export function functionType(module: WasmModule, index: number): FuncType {
   const imported = importsOf(module, Kind.func);
   const description = imported[index]?.description;
-  const type = description?.kind === Kind.func ? description.type : module.functions[index - imported.length]!;
-  return module.types[type]!;
+  const type = description?.kind === Kind.func ? description.type : module.functions[index - imported.length];
+  return module.types[type];
 }
 
 export function globalType(module: WasmModule, index: number): GlobalType {
   const imported = importsOf(module, Kind.global);
   const description = imported[index]?.description;
-  return description?.kind === Kind.global ? description.global : module.globals[index - imported.length]!.global;
+  return description?.kind === Kind.global ? description.global : module.globals[index - imported.length].global;
 }
 
 export const isInteger = (type: number): boolean => type === ValType.i32 || type === ValType.i64;
