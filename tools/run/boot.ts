@@ -1,0 +1,164 @@
+/**
+ * boot(): one run of the image on an emulator, from its first byte of serial output to its end.
+ */
+
+import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { makeCd } from "../image/iso.ts";
+import { judgeBochs, lastTick, planBochs } from "./bochs.ts";
+import { type Emulator, type Exit, startEmulator } from "./child.ts";
+import type { BootOptions, BootResult, Ending, Machine } from "./options.ts";
+import { chooseMachine } from "./probe.ts";
+import { judgeQemu, planQemu } from "./qemu.ts";
+
+/** The image prints this when it gives up: kernel/lib/panic.ts and kernel/cpu/trap.ts. */
+export const PANIC = /^(?:panic|fatal): /m;
+/** How long the rest of a fatal report may take. */
+const PANIC_GRACE_MS = 3000;
+
+export async function boot(given: BootOptions): Promise<BootResult> {
+  const on = given.on ?? (await chooseMachine()).machine;
+  const options = { ...given, on, elf: resolve(given.elf) };
+  const scratch = await mkdtemp(join(tmpdir(), "basalt-run-"));
+  try {
+    return await (on === "bochs" ? bootBochs(options, scratch) : bootQemu(options, scratch));
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+type Resolved = BootOptions & { on: Machine };
+
+/** Collects what arrives on the serial line and decides when the run is over. */
+class Watch {
+  serial = "";
+  verdict: Ending | null = null;
+  #timers: NodeJS.Timeout[] = [];
+  #lineStart = 0;
+
+  constructor(
+    readonly options: Resolved,
+    readonly stop: () => void,
+  ) {
+    if (options.timeoutSeconds) this.#after(options.timeoutSeconds * 1000, "timeout");
+    options.signal?.addEventListener("abort", () => this.#end("stopped"), { once: true });
+  }
+
+  #after(milliseconds: number, verdict: Ending): void {
+    this.#timers.push(setTimeout(() => this.#end(verdict), milliseconds));
+  }
+
+  #end(verdict: Ending): void {
+    this.verdict ??= verdict;
+    this.stop();
+  }
+
+  take(data: Buffer): void {
+    const text = data.toString("latin1");
+    this.serial += text;
+    this.options.onSerial?.(text);
+    const { until } = this.options;
+    const recent = this.serial.slice(this.#lineStart);
+    if (until?.test(recent)) this.#end("stopped");
+    else if (this.verdict === null && PANIC.test(recent)) {
+      // Let the report come to its end; the image may also end the run by itself.
+      this.verdict = "panic";
+      this.#after(PANIC_GRACE_MS, "panic");
+    }
+    this.#lineStart = Math.max(this.#lineStart, this.serial.lastIndexOf("\n", this.serial.length - 4096) + 1);
+  }
+
+  finish(): void {
+    for (const timer of this.#timers) clearTimeout(timer);
+  }
+}
+
+function report(watch: Watch, on: Machine, judged: { exit: Ending; detail: string }, ticks: number | null): BootResult {
+  watch.finish();
+  return { serial: watch.serial, exit: watch.verdict ?? judged.exit, ticks, detail: judged.detail, on };
+}
+
+// ---- Bochs
+
+/** Listens on a free port of this host for the emulator's serial line. */
+function listenForSerial(): Promise<{ server: Server; port: number }> {
+  return new Promise((done, fail) => {
+    const server = createServer({ noDelay: true });
+    server.on("error", fail);
+    server.listen(0, "127.0.0.1", () => done({ server, port: (server.address() as { port: number }).port }));
+  });
+}
+
+async function bootBochs(options: Resolved, scratch: string): Promise<BootResult> {
+  if (options.uefi) throw new Error("Bochs has no UEFI firmware: use --on qemu");
+  if (options.gdbPort) throw new Error("Debian's Bochs has its own debugger and no gdb stub: use --on qemu");
+  const iso = await cdFor(options, scratch);
+  const { server, port } = await listenForSerial();
+  const plan = planBochs(options, iso, port);
+  await writeFile(join(scratch, "bochsrc"), plan.config);
+  await writeFile(join(scratch, "script"), plan.script);
+  let emulator: Emulator | null = null;
+  const watch = new Watch(options, () => emulator?.stop());
+  const sockets: Socket[] = [];
+  server.on("connection", (socket) => {
+    sockets.push(socket);
+    socket.on("data", (data) => watch.take(data));
+    socket.on("error", () => {});
+    options.onReady?.((text) => socket.write(text));
+  });
+  emulator = startEmulator("bochs-bin", ["-q", "-f", "bochsrc", "-rc", "script"], { cwd: scratch });
+  const exit = await emulator.ended;
+  await Promise.all(sockets.map(drained));
+  server.close();
+  const log = await readFile(join(scratch, "bochs.log"), "latin1").catch(() => "");
+  return report(watch, "bochs", judgeBochs(exit.code, exit.stdout + exit.stderr, log), lastTick(exit.stdout));
+}
+
+/** The last bytes may still be in the socket when the emulator has ended. */
+function drained(socket: Socket): Promise<void> {
+  return new Promise((done) => {
+    if (socket.destroyed || socket.readableEnded) done();
+    socket.on("close", () => done());
+    setTimeout(() => socket.destroy(), 500).unref();
+  });
+}
+
+async function cdFor(options: Resolved, scratch: string): Promise<string> {
+  if (options.media === "iso") {
+    if (!options.iso) throw new Error("no ISO given");
+    return resolve(options.iso);
+  }
+  if (options.media === "kernel" && options.on === "bochs") throw new Error("Bochs cannot load a kernel by itself");
+  const path = join(scratch, "boot.iso");
+  const protocol = options.media === "multiboot" ? "multiboot" : "multiboot2";
+  await makeCd({ elf: options.elf, append: options.append, modules: options.modules, protocol }, path);
+  return path;
+}
+
+// ---- QEMU
+
+const OVMF = "/usr/share/OVMF";
+
+async function bootQemu(options: Resolved, scratch: string): Promise<BootResult> {
+  const media = options.media ?? (options.uefi ? "iso" : "kernel");
+  const iso = media === "kernel" ? null : await cdFor({ ...options, media }, scratch);
+  let firmware = null;
+  if (options.uefi) {
+    firmware = { code: `${OVMF}/OVMF_CODE_4M.fd`, variables: join(scratch, "variables.fd") };
+    await copyFile(`${OVMF}/OVMF_VARS_4M.fd`, firmware.variables).catch(() => {
+      throw new Error("UEFI firmware (package ovmf) is not installed; run: node tools/setup.mjs");
+    });
+  }
+  let emulator: Emulator | null = null;
+  const watch = new Watch(options, () => emulator?.stop());
+  emulator = startEmulator("qemu-system-x86_64", planQemu(options, { iso, firmware }), {
+    cwd: scratch,
+    onOutput: (data) => watch.take(data),
+  });
+  const { stdin } = emulator.process;
+  options.onReady?.((text) => stdin?.write(text));
+  const exit: Exit = await emulator.ended;
+  return report(watch, options.on, judgeQemu(exit.code, exit.stderr), null);
+}
