@@ -106,7 +106,7 @@ function declareFunc(raw: RawModule, index: number, type: number, exports: strin
     blocks: [],
     nextId: 0,
     loc: null,
-    inTable: inTable || exports.length > 0,
+    inTable,
     type: canonicalType(raw, type),
   };
 }

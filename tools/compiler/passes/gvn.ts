@@ -1,0 +1,262 @@
+// Global value numbering over the dominator tree: a value that was computed before on every path is
+// not computed again. Loads take part: memory has versions, and a load is equal to an earlier one of
+// the same place in the same version, or to what was stored there. Stores to other fields of the same base are
+// seen through. Calls, barriers, atomics and joins of different versions begin a new one.
+
+import { Dominators } from "../dominators.ts";
+import { isPlainLoad, isPlainStore, isPure, Summaries } from "../effects.ts";
+import type { Block, Func, Module, Value } from "../ir.ts";
+import { findLoops } from "../loops.ts";
+import { Replacements } from "../ssa.ts";
+
+export function numberValues(func: Func, module: Module, summaries = new Summaries(module)): boolean {
+  return new Numbering(func, summaries).run();
+}
+
+/** A state of memory or globals: before it, what the defining operation did. */
+interface Version {
+  id: number;
+  /** The plain store or global_set that made it; null: anything may have happened. */
+  store: Value | null;
+  previous: Version | null;
+}
+
+const COMMUTATIVE = new Set(["add", "mul", "and", "or", "xor", "eq", "ne", "mulh_u", "mulh_s"]);
+/** How many stores a load looks through. */
+const MAX_LOOK = 16;
+
+class Numbering {
+  private readonly dominators: Dominators;
+  private readonly replacements = new Replacements();
+  /** Values by key; the first of each list is the innermost. */
+  private readonly table = new Map<string, Value>();
+  private readonly undo: [string, Value | undefined][] = [];
+  private readonly atEnd = new Map<Block, Version>();
+  /** Loop headers whose loops write nothing. */
+  private readonly quiet = new Set<Block>();
+  private nextVersion = 0;
+  private changed = false;
+  private readonly func: Func;
+  private readonly summaries: Summaries;
+
+  constructor(func: Func, summaries: Summaries) {
+    this.func = func;
+    this.summaries = summaries;
+    this.dominators = new Dominators(func);
+    for (const loop of findLoops(func, this.dominators)) {
+      if ([...loop.blocks].every((block) => !block.body.some((value) => this.writes(value))))
+        this.quiet.add(loop.header);
+    }
+  }
+
+  private writes(value: Value): boolean {
+    const summary = this.summaries.of(value);
+    return summary.writesMemory || summary.writesGlobals;
+  }
+
+  run(): boolean {
+    this.versions();
+    const entry = this.func.blocks[0] as Block;
+    const stack: { block: Block; children: Block[]; mark: number }[] = [];
+    const open = (block: Block) => {
+      stack.push({ block, children: this.dominators.children(block), mark: this.undo.length });
+      this.number(block);
+    };
+    open(entry);
+    while (stack.length > 0) {
+      const top = stack[stack.length - 1] as (typeof stack)[0];
+      const child = top.children.shift();
+      if (child !== undefined) open(child);
+      else {
+        this.rollback(top.mark);
+        stack.pop();
+      }
+    }
+    this.replacements.apply(this.func);
+    return this.changed;
+  }
+
+  private rollback(mark: number): void {
+    while (this.undo.length > mark) {
+      const [key, old] = this.undo.pop() as [string, Value | undefined];
+      if (old === undefined) this.table.delete(key);
+      else this.table.set(key, old);
+    }
+  }
+
+  // ---- Memory versions
+
+  private readonly atStart = new Map<Block, Version>();
+
+  private fresh(): Version {
+    return { id: this.nextVersion++, store: null, previous: null };
+  }
+
+  /** Versions at block starts and ends, in reverse postorder. */
+  private versions(): void {
+    for (const block of this.dominators.order) {
+      const start = this.startVersion(block);
+      this.atStart.set(block, start);
+      let version = start;
+      for (const value of block.body) version = this.after(version, value);
+      this.atEnd.set(block, version);
+    }
+    this.atEnd.clear();
+  }
+
+  private startVersion(block: Block): Version {
+    let common: Version | null = null;
+    for (const pred of block.preds) {
+      const version = this.atEnd.get(pred);
+      if (version === undefined) {
+        if (this.quiet.has(block) || !this.dominators.isReachable(pred)) continue;
+        return this.fresh();
+      }
+      if (common !== null && common !== version) return this.fresh();
+      common = version;
+    }
+    return common ?? this.fresh();
+  }
+
+  private after(version: Version, value: Value): Version {
+    if (isPlainStore(value) || value.op === "global_set") {
+      return { id: this.nextVersion++, store: value, previous: version };
+    }
+    return this.writes(value) ? this.fresh() : version;
+  }
+
+  // ---- Numbering
+
+  private number(block: Block): void {
+    let version = this.atStart.get(block) as Version;
+    this.phis(block);
+    for (const value of block.body) {
+      for (let i = 0; i < value.args.length; i++) value.args[i] = this.replacements.resolve(value.args[i] as Value);
+      const equal = this.find(value, version);
+      if (equal !== null) {
+        this.replacements.set(value, equal);
+        this.changed = true;
+      }
+      version = this.after(version, value);
+    }
+  }
+
+  /** Two phis of one block with equal arguments are one. */
+  private phis(block: Block): void {
+    for (const phi of block.phis) {
+      const args = phi.args.map((arg) => this.replacements.resolve(arg).id);
+      const key = `phi ${block.id} ${phi.type} ${args}`;
+      const known = this.table.get(key);
+      if (known === undefined) this.enter(key, phi);
+      else {
+        this.replacements.set(phi, known);
+        this.changed = true;
+      }
+    }
+  }
+
+  private enter(key: string, value: Value): void {
+    this.undo.push([key, this.table.get(key)]);
+    this.table.set(key, value);
+  }
+
+  private find(value: Value, version: Version): Value | null {
+    if (isPlainLoad(value)) return this.findLoad(value, version);
+    if (value.op === "global_get") return this.findGlobal(value, version);
+    if (value.type === null || !this.mayMerge(value)) return null;
+    return this.known(this.keyOf(value), value);
+  }
+
+  /** A division that traps is equal to an earlier one that did not. */
+  private mayMerge(value: Value): boolean {
+    if (value.op === "phi" || value.op === "param" || value.op === "proj") return false;
+    return isPure(value) || value.op.startsWith("div") || value.op.startsWith("rem") || value.op === "memory_size";
+  }
+
+  private known(key: string, value: Value): Value | null {
+    const known = this.table.get(key);
+    if (known === undefined) this.enter(key, value);
+    return known ?? null;
+  }
+
+  private keyOf(value: Value): string {
+    if (value.op === "const") return `const ${value.type} ${value.imm}`;
+    const ids = value.args.map((arg) => arg.id);
+    if (COMMUTATIVE.has(value.op)) ids.sort((a, b) => a - b);
+    return `${value.op} ${value.name ?? ""} ${value.type} ${value.args[0]?.type} ${ids}`;
+  }
+
+  private findLoad(load: Value, start: Version): Value | null {
+    const place = placeOf(load);
+    let version = start;
+    for (let i = 0; i < MAX_LOOK && version.store !== null; i++) {
+      const { store } = version;
+      if (store.op === "store") {
+        const other = placeOf(store);
+        if (samePlace(place, other)) return forwarded(load, store) ?? this.load(load, version, place);
+        if (mayOverlap(place, other)) break;
+      }
+      version = version.previous as Version;
+    }
+    return this.load(load, version, place);
+  }
+
+  private load(load: Value, version: Version, place: Place): Value | null {
+    const mem = load.mem as NonNullable<Value["mem"]>;
+    // The offset as written takes part: x + 8 and x with offset 8 differ where x + 8 wraps.
+    const key = `load ${version.id} ${place.address.id} ${mem.offset} ${mem.bits} ${mem.signed} ${load.type}`;
+    return this.known(key, load);
+  }
+
+  private findGlobal(get: Value, start: Version): Value | null {
+    let version = start;
+    for (let i = 0; i < MAX_LOOK && version.store !== null; i++) {
+      const { store } = version;
+      if (store.op === "global_set" && store.index === get.index)
+        return this.replacements.resolve(store.args[0] as Value);
+      version = version.previous as Version;
+    }
+    return this.known(`global ${version.id} ${get.index}`, get);
+  }
+}
+
+// ---- Places
+
+interface Place {
+  address: Value;
+  /** The address is root + constant modulo 2^32. */
+  root: Value | null;
+  constant: number;
+  bytes: number;
+}
+
+export function placeOf(access: Value): Place {
+  const mem = access.mem as NonNullable<Value["mem"]>;
+  const address = access.args[0] as Value;
+  const bytes = mem.bits / 8;
+  if (address.op === "const") return { address, root: null, constant: Number(address.imm) + mem.offset, bytes };
+  const [base, c] = address.args;
+  if (address.op === "add" && c?.op === "const") {
+    return { address, root: base as Value, constant: Number(c.imm) + mem.offset, bytes };
+  }
+  return { address, root: address, constant: mem.offset, bytes };
+}
+
+function samePlace(a: Place, b: Place): boolean {
+  return a.address === b.address && a.constant === b.constant && a.bytes === b.bytes;
+}
+
+/** May two accesses that do not trap touch a common byte? */
+export function mayOverlap(a: Place, b: Place): boolean {
+  if (a.root !== b.root) return true;
+  const distance = (b.constant - a.constant) >>> 0;
+  const back = (a.constant - b.constant) >>> 0;
+  return distance < a.bytes || back < b.bytes;
+}
+
+/** The stored value, if the load reads all of it and needs no conversion. */
+function forwarded(load: Value, store: Value): Value | null {
+  const value = store.args[1] as Value;
+  const mem = load.mem as NonNullable<Value["mem"]>;
+  return mem.bits === (load.type === "i32" ? 32 : 64) && value.type === load.type ? value : null;
+}
