@@ -1,0 +1,77 @@
+// What a CPU has loaded for its guests. It lies in the CPU's block, at an offset of its own, because
+// layers above and below CpuBlock's owner need it.
+
+import { PERCPU_BASE, PERCPU_BYTES, PERCPU_VIRT } from "../config";
+import { cpuBlock } from "../cpu/insn";
+import { Vcpu } from "./vcpu";
+
+@unmanaged
+export class Virt {
+  /** pa of this CPU's VMXON region; 0: not in VMX operation. */
+  vmxonPa: u64;
+  /** EPT generation of VM `number` up to which this CPU has forgotten translations (vmx/vpid.ts). */
+export function seenGeneration(number: u32): usize {
+  return cpuBlock() + PERCPU_VIRT + 512 + ((<usize>number) << 2);
+}
+
+/** The vCPU whose VMCS is current on this CPU; 0: none. */
+  current: usize;
+  /** The vCPU whose lazily switched state (vector, debug and SYSCALL registers, CR2) is in the registers; 0: none. */
+  resident: usize;
+  /** vm/schedule's record of the running vCPU; 0: idle. */
+  task: usize;
+  /** HostWork bits: what this CPU has to do before it enters a guest again. Other CPUs set bits with atomics. */
+  work: u32;
+  /** HOST_CR3 in force; the core's own root when no VM is. */
+  root: u64;
+  /** VM number + 1 whose exit is being handled (containment); 0: none. */
+  serving: u32;
+  /** 1: this CPU may run guests. */
+  ready: u32;
+  /** Host-virtual addresses for the host state of a VMCS. */
+  gdtBase: u64;
+  tssBase: u64;
+  /** VM that ran last on this CPU + 1, for barriers between VMs. */
+  lastVm: u32;
+  /** Set by the NMI handler: an NMI arrived and nobody has looked yet. */
+  nmiSeen: u32;
+  /** End of the running vCPU's time slice, host TSC. */
+  sliceEnd: u64;
+  idleTicks: u64;
+  /** Head and tail of the run queue (vm/schedule). */
+  queueHead: usize;
+  queueTail: usize;
+  queueLock: u32;
+  timerKeys: u32;
+  idleSince: u64;
+  spare: u64;
+}
+
+/** What a CPU must do in root mode before it goes on with its guest. */
+export const enum HostWork {
+  RESCHEDULE = 1,
+  TIMERS = 2, // the host timer fired
+  SHOOTDOWN = 4, // another CPU waits for translations to be dropped here
+  MESSAGES = 8, // the console or a driver has a ring to drain
+  STOP = 16,
+}
+
+export function virt(): Virt {
+  return changetype<Virt>(cpuBlock() + PERCPU_VIRT);
+}
+
+export function virtAt(cpu: u32): Virt {
+  return changetype<Virt>(PERCPU_BASE + (<usize>cpu) * PERCPU_BYTES + PERCPU_VIRT);
+}
+
+/** EPT generation of VM `number` up to which this CPU has forgotten translations (vmx/vpid.ts). */
+export function seenGeneration(number: u32): usize {
+  return cpuBlock() + PERCPU_VIRT + 512 + ((<usize>number) << 2);
+}
+
+/** The vCPU whose VMCS is current here. Only valid while one is. */
+export function currentVcpu(): Vcpu {
+  return changetype<Vcpu>(virt().current);
+}
+
+if (offsetof<Virt>() > 512) ERROR("Virt is larger than its place in the CPU's block");

@@ -1,0 +1,56 @@
+// What the processor has of the state that guests carry. Read once on the boot CPU.
+
+import { cpuid } from "../cpu/insn";
+
+@unmanaged
+class HostFeature {
+  xcr0: u64; // components that XCR0 may enable for guests; 0: no XSAVE
+  xsaveBytes: u32; // size of an area that holds all of them
+  rdtscp: u32;
+}
+
+const PLACE: usize = memory.data(16, 8);
+const OUT: usize = memory.data(16, 8);
+const CPUID_ECX_XSAVE: u32 = 1 << 26;
+const CPUID_EDX_RDTSCP: u32 = 1 << 27;
+/** x87, SSE, AVX, AVX-512 (3), PKRU: what Basalt lets guests use. */
+export const XCR0_OFFERED: u64 = 0x2e7;
+const FXSAVE_BYTES: u32 = 512;
+const HEADER_BYTES: u32 = 576;
+
+function feature(): HostFeature {
+  return changetype<HostFeature>(PLACE);
+}
+
+/** Fills the record. Boot CPU. */
+export function readHostFeatures(): void {
+  const f = feature();
+  f.xsaveBytes = FXSAVE_BYTES;
+  cpuid(1, 0, OUT);
+  if ((load<u32>(OUT, 8) & CPUID_ECX_XSAVE) != 0) readXsave(f);
+  cpuid(0x8000_0001, 0, OUT);
+  f.rdtscp = (load<u32>(OUT, 12) & CPUID_EDX_RDTSCP) != 0 ? 1 : 0;
+}
+
+function readXsave(f: HostFeature): void {
+  cpuid(0xd, 0, OUT);
+  f.xcr0 = ((<u64>load<u32>(OUT, 12) << 32) | load<u32>(OUT)) & XCR0_OFFERED;
+  let bytes: u32 = HEADER_BYTES;
+  for (let i: u32 = 2; i < 63; i++) {
+    if (((f.xcr0 >> <u64>i) & 1) == 0) continue;
+    cpuid(0xd, i, OUT);
+    const end = load<u32>(OUT) + load<u32>(OUT, 4);
+    if (end > bytes) bytes = end;
+  }
+  f.xsaveBytes = bytes;
+}
+
+export function hostXcr0(): u64 {
+  return feature().xcr0;
+}
+export function xsaveBytes(): u32 {
+  return feature().xsaveBytes;
+}
+export function hasRdtscp(): bool {
+  return feature().rdtscp != 0;
+}

@@ -1,0 +1,103 @@
+; VM entry and exit: the whole of the path between the core and a guest.
+; vmenter(vcpu: EDI) -> EAX: 0 after an exit, 1 VMfailInvalid, 2 VMfailValid.
+; The caller keeps no register. General registers are the guest's in between; RSP, RIP and RFLAGS are in
+; the VMCS. The stack holds the Vcpu's address at the top during the guest's stay: HOST_RSP points there.
+; Intel SDM Vol. 3, "VM Entries" and "Loading Host State".
+
+%include "abi.inc"
+
+                global  insn_vmenter, vmexit
+
+HOST_RSP        equ     0x6c14                  ; field encoding
+
+                section .text
+                align   16
+insn_vmenter:
+                push    rdi
+                cmp     rsp, [edi + VCPU_HOST_RSP]
+                jne     .new_stack
+.load:          mov     rcx, [edi + VCPU_REGS + 1 * 8]
+                mov     rdx, [edi + VCPU_REGS + 2 * 8]
+                mov     rbx, [edi + VCPU_REGS + 3 * 8]
+                mov     rbp, [edi + VCPU_REGS + 5 * 8]
+                mov     rsi, [edi + VCPU_REGS + 6 * 8]
+                mov     r8, [edi + VCPU_REGS + 8 * 8]
+                mov     r9, [edi + VCPU_REGS + 9 * 8]
+                mov     r10, [edi + VCPU_REGS + 10 * 8]
+                mov     r11, [edi + VCPU_REGS + 11 * 8]
+                mov     r12, [edi + VCPU_REGS + 12 * 8]
+                mov     r13, [edi + VCPU_REGS + 13 * 8]
+                mov     r14, [edi + VCPU_REGS + 14 * 8]
+                mov     r15, [edi + VCPU_REGS + 15 * 8]
+                cmp     dword [edi + VCPU_LAUNCHED], 0
+                mov     rax, [edi + VCPU_REGS + 0 * 8]
+                mov     rdi, [edi + VCPU_REGS + 7 * 8]
+                je      .launch
+                vmresume
+                jmp     .failed
+.launch:        vmlaunch
+.failed:        pop     rdi                     ; CF or ZF; neither MOV nor POP changes them
+                mov     eax, 1
+                jc      .return
+                inc     eax
+.return:        ret
+
+.new_stack:     mov     ecx, HOST_RSP
+                mov     [edi + VCPU_HOST_RSP], rsp
+                vmwrite rcx, rsp
+                jmp     .load
+
+                align   16
+vmexit:         push    rdi
+                mov     rdi, [rsp + 8]
+                mov     [edi + VCPU_REGS + 0 * 8], rax
+                mov     [edi + VCPU_REGS + 1 * 8], rcx
+                mov     [edi + VCPU_REGS + 2 * 8], rdx
+                mov     [edi + VCPU_REGS + 3 * 8], rbx
+                mov     [edi + VCPU_REGS + 5 * 8], rbp
+                mov     [edi + VCPU_REGS + 6 * 8], rsi
+                mov     [edi + VCPU_REGS + 8 * 8], r8
+                mov     [edi + VCPU_REGS + 9 * 8], r9
+                mov     [edi + VCPU_REGS + 10 * 8], r10
+                mov     [edi + VCPU_REGS + 11 * 8], r11
+                mov     [edi + VCPU_REGS + 12 * 8], r12
+                mov     [edi + VCPU_REGS + 13 * 8], r13
+                mov     [edi + VCPU_REGS + 14 * 8], r14
+                mov     [edi + VCPU_REGS + 15 * 8], r15
+                pop     qword [edi + VCPU_REGS + 7 * 8]
+                mov     dword [edi + VCPU_LAUNCHED], 1
+                mov     ecx, [edi + VCPU_ENTRY_FLAGS]
+                pop     rdi
+                test    ecx, ecx
+                jnz     .mitigate
+.done:          xor     eax, eax
+                ret
+
+; What a guest left in registers or predictors is gone before the core computes.
+.mitigate:      test    cl, ENTRY_CLEAR_REGISTERS
+                jz      .stack_buffer
+                xor     edx, edx
+                xor     ebx, ebx
+                xor     ebp, ebp
+                xor     esi, esi
+                xor     edi, edi
+                xor     r8d, r8d
+                xor     r9d, r9d
+                xor     r10d, r10d
+                xor     r11d, r11d
+                xor     r12d, r12d
+                xor     r13d, r13d
+                xor     r14d, r14d
+                xor     r15d, r15d
+.stack_buffer:  test    cl, ENTRY_FILL_RSB
+                jz      .done
+%assign slot 0
+%rep 32
+                call    .fill%[slot]
+                int3
+.fill%[slot]:
+        %assign slot slot + 1
+%endrep
+                add     rsp, 32 * 8
+                lfence
+                jmp     .done
