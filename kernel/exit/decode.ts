@@ -75,6 +75,7 @@ export const enum Form {
   HIGH_BYTE = 0x4000000, // the register operand is AH, CH, DH or BH (reg 4..7)
   IMMEDIATE = 0x8000000, // an immediate was present
   MEMORY = 0x10000000, // has a memory operand
+  NOT_16 = 0x20000000, // 32-bit where others would be 16-bit
 }
 
 export const enum Prefix {
@@ -271,6 +272,7 @@ function setSizes(insn: Insn): void {
     insn.addressBytes = (insn.mode == 2) != addressPrefix ? 2 : 4;
   }
   if ((insn.flags & Form.BYTE) != 0) insn.bytes = 1;
+  if ((insn.flags & Form.NOT_16) != 0 && insn.bytes == 2) insn.bytes = 4;
   insn.memoryBytes = insn.bytes;
   if ((insn.flags & Form.SOURCE8) != 0) insn.memoryBytes = 1;
   else if ((insn.flags & Form.SOURCE16) != 0) insn.memoryBytes = 2;
@@ -434,7 +436,7 @@ function twoByteOpcode(insn: Insn, opcode: u32): u32 {
     case 0xc1:
       return Kind.XADD | Form.MODRM;
     case 0xc3: // MOVNTI
-      return Kind.MOV | Form.MODRM;
+      return Kind.MOV | Form.MODRM | Form.NOT_16;
     case 0xc7:
       return Kind.CMPXCHG8B | Form.MODRM | Form.GROUP;
     default:
