@@ -107,13 +107,13 @@ export function detectFeatures(scratch: usize): void {
     physicalBits = load<u8>(scratch);
     linearBits = load<u8>(scratch, 1);
   }
-  for (let i: u32 = 0; i < Word.COUNT; i++) store<u32>(words + ((<usize>i) << 2), readWord(i, scratch));
+  for (let i: u32 = 0; i < <u32>Word.COUNT; i++) store<u32>(words + ((<usize>i) << 2), readWord(i, scratch));
 }
 
 /** Called on each further CPU, one at a time: keeps what it has too. Returns the words' bits that were lost. */
 export function mergeFeatures(scratch: usize): u32 {
   let lost: u32 = 0;
-  for (let i: u32 = 0; i < Word.COUNT; i++) {
+  for (let i: u32 = 0; i < <u32>Word.COUNT; i++) {
     const here = readWord(i, scratch);
     const before = load<u32>(words + ((<usize>i) << 2));
     lost += popcnt<u32>(before & ~here & ~varying(i));
