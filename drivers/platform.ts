@@ -101,11 +101,11 @@ export function platform(): Platform {
 }
 
 export function cpuAt(index: u32): PlatformCpu {
-  return changetype<PlatformCpu>(cpus + (<usize>index << 3));
+  return changetype<PlatformCpu>(cpus + ((<usize>index) << 3));
 }
 
 export function ioapicAt(index: u32): PlatformIoapic {
-  return changetype<PlatformIoapic>(ioapics + (<usize>index << 4));
+  return changetype<PlatformIoapic>(ioapics + ((<usize>index) << 4));
 }
 
 export function overrideAt(index: u32): Override {

@@ -51,7 +51,12 @@ function readTables(): void {
 /** PCI Firmware Specification, "MCFG Table Description". */
 function readMcfg(mcfg: table.Table): void {
   for (let at = MCFG_FIRST; table.has(mcfg, at, MCFG_ENTRY_BYTES); at += MCFG_ENTRY_BYTES) {
-    platform.addEcam(table.get64(mcfg, at), table.get16(mcfg, at + 8), table.get8(mcfg, at + 10), table.get8(mcfg, at + 11));
+    platform.addEcam(
+      table.get64(mcfg, at),
+      table.get16(mcfg, at + 8),
+      table.get8(mcfg, at + 10),
+      table.get8(mcfg, at + 11),
+    );
   }
 }
 

@@ -38,7 +38,7 @@ let tableCount: u32 = 0; // written at boot
 const rsdpCopy: usize = memory.data(40, 8); // [boot only]
 
 export function tableAt(index: u32): Table {
-  return changetype<Table>(tables + (<usize>index << 4));
+  return changetype<Table>(tables + ((<usize>index) << 4));
 }
 
 export function count(): u32 {
@@ -98,7 +98,7 @@ function findRsdp(): bool {
     log.warn("acpi", "the boot loader's RSDP is not valid: searching");
   }
   if (mapFirmware(0, 0x1000) == Status.OK) {
-    const ebda = <u64>deviceload16(0x40e) << 4;
+    const ebda = (<u64>deviceload16(0x40e)) << 4;
     if (ebda >= 0x400 && ebda < 0xa_0000 && searchRsdp(ebda, min(<u64>0x400, 0xa_0000 - ebda))) return true;
   }
   return searchRsdp(0xe_0000, 0x2_0000);

@@ -3,7 +3,7 @@
 // Intel SDM Vol. 3, "Time-Stamp Counter".
 
 import { Status } from "../lib/status";
-import { cpuid, rdtsc, rdtscOrdered, udiv128, umulh } from "./insn";
+import { cpuid, pause, rdtsc, rdtscOrdered, udiv128, umulh } from "./insn";
 
 const KHZ_AT_NANOSECONDS: u64 = 1_000_000; // a clock of 1 GHz ticks once a nanosecond
 
@@ -103,6 +103,31 @@ export function claimedKhz(scratch: usize): u64 {
 function scaleClaim(a: u64, b: u64, c: u64): u64 {
   const result = (a * b) / c;
   return result > 1_000_000_000 ? 0 : result;
+}
+
+// ---- Waiting
+
+/** Ticks that all CPUs spent waiting for devices and delays: bring-up is measured without them. [atomic] */
+const waitedCell: usize = memory.data(8, 8);
+
+export function addWaited(ticks: u64): void {
+  atomic.add<u64>(waitedCell, ticks);
+}
+
+export function waitedTicks(): u64 {
+  return atomic.load<u64>(waitedCell);
+}
+
+/** Spins for `ticks`. */
+export function spin(ticks: u64): void {
+  const since = rdtsc();
+  while (rdtsc() - since < ticks) pause();
+  addWaited(rdtsc() - since);
+}
+
+/** Spins for a time; before calibration as if the clock ran at 4 GHz, which is too long and not too short. */
+export function delay(microseconds: u64): void {
+  spin(khz ? fromNanoseconds(microseconds * 1000) : microseconds * 4000);
 }
 
 // ---- Do the CPUs count together?

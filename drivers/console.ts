@@ -1,0 +1,226 @@
+// Where the log goes: UARTs, the screen, the emulators' port E9H. Lines stay in the ring until
+// drain() takes them out, one CPU at a time; nothing on a hot path waits for a UART.
+
+import { out8, pause } from "../kernel/cpu/insn";
+import * as tsc from "../kernel/cpu/tsc";
+import * as cmdline from "../kernel/lib/cmdline";
+import * as log from "../kernel/lib/log";
+import * as screen from "./screen";
+import * as uart from "./uart";
+
+const DEFAULT_BAUD: u32 = 115_200;
+const LOCK_POLLS: u32 = 1_000_000;
+const MOST_GAPS: u32 = 3;
+
+let level: i32 = log.Level.INFO; // written at boot
+let hasE9: bool = false; // written at boot
+let hasScreen: bool = false; // written at boot
+let inputUart: i32 = -1; // written at boot: the first UART
+
+const record: usize = memory.data(256, 8); // [lock]
+const prefix: usize = memory.data(64); // [lock]
+/** +0 lock: 0 free, else 1;  +4 the next line to print [lock];  +8 lines lost [lock];  +12 drains that found a line unfinished [lock] */
+const state: usize = memory.data(16, 4);
+
+/** Opens what `console=` and `loglevel=` say; without them COM1 at 115200 and the screen. */
+export function open(): void {
+  openLevel();
+  let word = cmdline.next(cmdline.Option.CONSOLE, -1);
+  if (word < 0) {
+    openPort(0x3f8, DEFAULT_BAUD);
+    openScreen();
+  }
+  for (; word >= 0; word = cmdline.next(cmdline.Option.CONSOLE, word)) {
+    if (!openWord(cmdline.valueOf(word), cmdline.valueBytesOf(word))) {
+      log.begin(log.Level.WARN, "console");
+      log.str("console=");
+      log.bytes(cmdline.valueOf(word), min(cmdline.valueBytesOf(word), 64));
+      log.str(" is not there or not understood");
+      log.end();
+    }
+  }
+}
+
+function openLevel(): void {
+  if (cmdline.is(cmdline.Option.LOGLEVEL, "error")) level = log.Level.ERROR;
+  else if (cmdline.is(cmdline.Option.LOGLEVEL, "warn")) level = log.Level.WARN;
+  else if (cmdline.is(cmdline.Option.LOGLEVEL, "debug")) level = log.Level.DEBUG;
+  else level = log.Level.INFO;
+  if (level == log.Level.DEBUG) log.setRecordLevel(log.Level.DEBUG);
+}
+
+/** One value of `console=`: NAME or NAME,BAUD. */
+function openWord(text: usize, count: u32): bool {
+  let comma: u32 = 0;
+  while (comma < count && load<u8>(text + comma) != 0x2c) comma++;
+  let baud = DEFAULT_BAUD;
+  if (comma < count) {
+    const at = text + comma + 1;
+    const length = count - comma - 1;
+    if (length == 0 || cmdline.numberLength(at, length) != length) return false;
+    baud = <u32>min(cmdline.parseNumber(at, length), CLOCK_MOST);
+  }
+  if (cmdline.same(text, comma, "off")) return true;
+  if (cmdline.same(text, comma, "screen")) return openScreen();
+  if (cmdline.same(text, comma, "e9")) {
+    hasE9 = true;
+    return true;
+  }
+  const port = standardPort(text, comma);
+  if (port) return openPort(port, baud);
+  if (cmdline.numberLength(text, comma) == comma) return openNumber(text, comma, baud);
+  return openMemory(text, comma, baud);
+}
+const CLOCK_MOST: u64 = 115_200;
+
+function standardPort(text: usize, count: u32): u32 {
+  if (cmdline.same(text, count, "com1")) return 0x3f8;
+  if (cmdline.same(text, count, "com2")) return 0x2f8;
+  if (cmdline.same(text, count, "com3")) return 0x3e8;
+  if (cmdline.same(text, count, "com4")) return 0x2e8;
+  return 0;
+}
+
+function openNumber(text: usize, count: u32, baud: u32): bool {
+  const port = cmdline.parseNumber(text, count);
+  return port != 0 && port <= 0xfff8 && openPort(<u32>port, baud);
+}
+
+/** mmio:ADDRESS (registers a byte apart) and mmio32:ADDRESS (four bytes apart). */
+function openMemory(text: usize, count: u32, baud: u32): bool {
+  const wide = count > 7 && cmdline.same(text, 7, "mmio32:");
+  const skip: u32 = wide ? 7 : 5;
+  if (!wide && !(count > 5 && cmdline.same(text, 5, "mmio:"))) return false;
+  if (cmdline.numberLength(text + skip, count - skip) != count - skip) return false;
+  return noteUart(uart.open(cmdline.parseNumber(text + skip, count - skip), true, wide ? 2 : 0, baud));
+}
+
+function openPort(port: u32, baud: u32): bool {
+  return noteUart(uart.open(port, false, 0, baud));
+}
+
+function noteUart(index: i32): bool {
+  if (index < 0) return false;
+  if (inputUart < 0) inputUart = index;
+  return true;
+}
+
+function openScreen(): bool {
+  if (!hasScreen) hasScreen = screen.open() == 0;
+  return hasScreen;
+}
+
+/** The UART that takes the operator's input, or null (0). */
+export function input(): uart.Uart {
+  return inputUart < 0 ? changetype<uart.Uart>(0) : uart.uartAt(inputUart);
+}
+
+// ---- Printing
+
+/** Prints what the ring holds. Does nothing if another CPU is printing. */
+export function drain(): void {
+  if (atomic.cmpxchg<u32>(state, 0, 1) != 0) return;
+  drainLocked();
+  atomic.store<u32>(state, 0);
+}
+
+/** Prints what the ring holds, whoever holds the lock: the machine is about to stop. */
+export function drainLast(): void {
+  for (let i: u32 = 0; i < LOCK_POLLS && atomic.cmpxchg<u32>(state, 0, 1) != 0; i++) pause();
+  // A line that its CPU will never finish must not hide those after it.
+  for (let i: u32 = 0; i <= MOST_GAPS; i++) drainLocked();
+  flush();
+}
+
+/** Waits until everything printed has left the UARTs. */
+export function flush(): void {
+  for (let i: u32 = 0; i < uart.count(); i++) uart.flush(uart.uartAt(i));
+}
+
+function drainLocked(): void {
+  const oldest = log.oldestLine();
+  let next = load<u32>(state, 4);
+  if (<i32>(oldest - next) > 0) {
+    store<u32>(state, load<u32>(state, 8) + (oldest - next), 8);
+    next = oldest;
+  }
+  const end = log.lineCount();
+  while (next != end) {
+    const result = log.read(next, changetype<log.Record>(record));
+    if (result == log.ReadResult.NOT_YET && !isAbandoned()) break;
+    if (result == log.ReadResult.OK) printRecord();
+    else store<u32>(state, load<u32>(state, 8) + 1, 8);
+    store<u32>(state, 0, 12);
+    next++;
+  }
+  store<u32>(state, next, 4);
+}
+
+/** Whether the line at the front stayed unfinished over several drains: its CPU trapped in the middle. */
+function isAbandoned(): bool {
+  const gaps = load<u32>(state, 12) + 1;
+  store<u32>(state, gaps, 12);
+  return gaps > MOST_GAPS;
+}
+
+/** How many lines never reached the sinks. */
+export function lostLines(): u32 {
+  return load<u32>(state, 8);
+}
+
+function printRecord(): void {
+  const r = changetype<log.Record>(record);
+  if (<i32>r.level > level) return;
+  const bytes = makePrefix(r);
+  emit(prefix, bytes);
+  emit(record + log.RECORD_TEXT, r.bytes);
+  store<u16>(prefix, 0x0a0d);
+  emit(prefix, 2);
+}
+
+/** "[    1.234567 0] " and the level's name if it is a warning or an error. Returns its length. */
+function makePrefix(r: log.Record): u32 {
+  const microseconds = tsc.toNanoseconds(r.tsc) / 1000;
+  let at = prefix;
+  store<u8>(at++, 0x5b);
+  at = decimal(at, microseconds / 1_000_000, 5, 0x20);
+  store<u8>(at++, 0x2e);
+  at = decimal(at, microseconds % 1_000_000, 6, 0x30);
+  store<u8>(at++, 0x20);
+  at = decimal(at, r.cpu, 1, 0x20);
+  store<u16>(at, 0x205d);
+  at += 2;
+  if (r.level == <u32>log.Level.ERROR) at = word(at, "ERROR ");
+  else if (r.level == <u32>log.Level.WARN) at = word(at, "WARN ");
+  return <u32>(at - prefix);
+}
+
+/** Writes `value` with at least `width` places at `at`; returns the end. */
+function decimal(at: usize, value: u64, width: u32, fill: u32): usize {
+  let digits: u32 = 1;
+  for (let rest = value / 10; rest != 0; rest /= 10) digits++;
+  const places = max(digits, width);
+  for (let i: u32 = 0; i < places - digits; i++) store<u8>(at + i, fill);
+  for (let i: u32 = 0; i < digits; i++) {
+    store<u8>(at + places - 1 - i, 0x30 + <u32>(value % 10));
+    value /= 10;
+  }
+  return at + places;
+}
+
+function word(at: usize, text: string): usize {
+  for (let i = 0; i < text.length; i++) store<u8>(at + i, load<u16>(changetype<usize>(text) + ((<usize>i) << 1)));
+  return at + text.length;
+}
+
+/** To every sink. */
+function emit(ptr: usize, length: u32): void {
+  for (let i: u32 = 0; i < uart.count(); i++) uart.putBytes(uart.uartAt(i), ptr, length);
+  if (hasScreen) screen.putBytes(ptr, length);
+  if (hasE9) for (let i: u32 = 0; i < length; i++) out8(0xe9, load<u8>(ptr + i));
+}
+
+/** Characters that bypass the log: the monitor's echo and prompt. Linear memory. */
+export function write(ptr: usize, length: u32): void {
+  emit(ptr, length);
+}
