@@ -54,6 +54,7 @@ export const enum HostWork {
   SHOOTDOWN = 4, // another CPU waits for translations to be dropped here
   MESSAGES = 8, // the console or a driver has a ring to drain
   STOP = 16,
+  YIELD = 32, // the running vCPU spins: let another run
 }
 
 export function virt(): Virt {

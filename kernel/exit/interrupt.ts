@@ -1,0 +1,28 @@
+// The world knocks: physical interrupts (acknowledged by the exit), windows that were asked for, and the
+// end of a stay.
+
+import { Pending, setPending } from "../vcpu/event";
+import { Vcpu } from "../vcpu/vcpu";
+import { readInterruptionInfo, requestInterruptWindow, requestNmiWindow } from "../vendor";
+import { onInterrupt } from "../cpu/interrupt";
+
+/** The host's handler sets a bit or fills a ring; the run loop looks at those before it goes on. */
+export function onExternalInterrupt(_vcpu: Vcpu): void {
+  onInterrupt(readInterruptionInfo() & 0xff);
+}
+
+/** The guest can take an interrupt now. */
+export function onInterruptWindow(vcpu: Vcpu): void {
+  requestInterruptWindow(vcpu, false);
+  setPending(vcpu, Pending.INTERRUPT);
+}
+
+export function onNmiWindow(vcpu: Vcpu): void {
+  requestNmiWindow(vcpu, false);
+  if (vcpu.nmisPending) setPending(vcpu, Pending.NMI);
+}
+
+/** A virtual deadline or the end of the slice: the run loop finds out which. */
+export function onPreemptionTimer(vcpu: Vcpu): void {
+  setPending(vcpu, Pending.TIMER);
+}

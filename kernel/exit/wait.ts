@@ -1,0 +1,20 @@
+// PAUSE loops, MONITOR and MWAIT.
+
+import { HostWork, virt } from "../vcpu/current";
+import { Vcpu } from "../vcpu/vcpu";
+import { advance } from "../vendor";
+import { raiseUd } from "./fault";
+
+/** A spin loop was seen: whoever holds the lock may be waiting for this CPU. */
+export function onPause(vcpu: Vcpu): void {
+  virt().work |= HostWork.YIELD;
+  advance(vcpu);
+}
+
+/** CPUID shows no MONITOR. */
+export function onMonitor(vcpu: Vcpu): void {
+  raiseUd(vcpu);
+}
+export function onMwait(vcpu: Vcpu): void {
+  raiseUd(vcpu);
+}
