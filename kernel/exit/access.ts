@@ -2,41 +2,24 @@
 // segment's rules, the guest's page tables, then RAM or a device. A fault is queued for the guest and
 // the instruction is given up before it changed anything.
 
-import { Feature, has, physBits } from "../cpu/feature";
-import { bytesAt, casGuest, copyFromGuest, loadGuest, storeGuest, writableBytesAt } from "../mm/guestmem";
-import { GuestPaging, isCanonical, Walk, walk } from "../mm/gva";
-import { queueException, queuePageFault, Vector } from "../vcpu/event";
 import { Access, Segment, SegmentState } from "../vcpu/exit";
+import { Vector, queueException } from "../vcpu/event";
 import { Vcpu } from "../vcpu/vcpu";
-import { ramOf } from "../vcpu/vm";
-import { mmioRead, mmioWrite } from "../vdev/bus";
-import {
-  isLongMode64,
-  readCpl,
-  readCr0,
-  readCr3,
-  readCr4,
-  readEfer,
-  readPdpte,
-  readRflags,
-  readRip,
-  readSegment,
-} from "../vendor";
+import { GuestPaging, isCanonical, Walk } from "../mm/gva";
+import { isLongMode64, readSegment } from "../vendor";
 import { Alu } from "./alu";
-import { Insn, MAX_INSTRUCTION_BYTES } from "./decode";
+import { Insn } from "./decode";
+import { exchangeOperandAt, ordinary, readOperandAt, translate, writeOperandAt } from "./linear";
 
 // The block at Vcpu.decode: records do not nest, so each has its place.
 //
-//   0    Insn          256  GuestPaging      512  Alu, Operand
-//   640  SegmentState  704  code bytes (16)
-const PAGING: usize = 256;
-const ALU: usize = 512;
-const OPERAND: usize = 544;
-const SEGMENT: usize = 640;
-const CODE: usize = 704;
-export const DECODE_BYTES: usize = 768;
-if (offsetof<Insn>() > PAGING) ERROR("Insn does not fit its place");
-if (offsetof<GuestPaging>() > ALU - PAGING) ERROR("GuestPaging does not fit its place");
+//   0  Insn     256  Alu     288  Operand     352  SegmentState     384  code bytes (16)
+const ALU: usize = 256;
+const OPERAND: usize = 288;
+const SEGMENT: usize = 352;
+const CODE: usize = 384;
+export const DECODE_BYTES: usize = 400;
+if (offsetof<Insn>() > ALU) ERROR("Insn does not fit its place");
 if (offsetof<Operand>() > SEGMENT - OPERAND) ERROR("Operand does not fit its place");
 
 /** A translated memory operand. It has a second part where it crosses into another page. */
@@ -63,64 +46,8 @@ export function codeOf(vcpu: Vcpu): usize {
   return vcpu.decode + CODE;
 }
 
-/** The paging state of the loaded vCPU, read from the processor: once for each instruction. Protection keys are not offered to guests. */
-export function readPaging(vcpu: Vcpu): GuestPaging {
-  const p = changetype<GuestPaging>(vcpu.decode + PAGING);
-  p.cr0 = readCr0();
-  p.cr3 = readCr3(vcpu);
-  p.cr4 = readCr4();
-  p.efer = readEfer(vcpu);
-  p.rflags = readRflags();
-  p.physBits = physBits();
-  p.gigabytePages = has(Feature.PDPE1GB) ? 1 : 0;
-  if ((p.cr0 & PG) != 0 && (p.cr4 & PAE) != 0 && (p.efer & LMA) == 0) {
-    p.pdpte0 = readPdpte(0);
-    p.pdpte1 = readPdpte(1);
-    p.pdpte2 = readPdpte(2);
-    p.pdpte3 = readPdpte(3);
-  }
-  return p;
-}
-const PG: u64 = 1 << 31;
-const PAE: u64 = 1 << 5;
-const LMA: u64 = 1 << 10;
-
 function pagingOf(vcpu: Vcpu): GuestPaging {
-  return changetype<GuestPaging>(vcpu.decode + PAGING);
-}
-
-// ---- Instruction bytes
-
-/**
- * Reads up to 15 bytes at CS:RIP to codeOf(vcpu), once. Returns how many could be read: fewer where the
- * next page has no translation or is not memory (0 also if the first has none; nothing is queued).
- */
-export function fetchCode(vcpu: Vcpu, long: bool): u32 {
-  const rip = readRip();
-  if (long) return fetchLinear(vcpu, rip);
-  const code = changetype<SegmentState>(vcpu.decode + SEGMENT);
-  readSegment(Segment.CS, code);
-  return fetchLinear(vcpu, (code.base + rip) & 0xffff_ffff);
-}
-
-function fetchLinear(vcpu: Vcpu, gva: u64): u32 {
-  const inPage = 4096 - (<u32>gva & 4095);
-  const first = inPage < MAX_INSTRUCTION_BYTES ? inPage : MAX_INSTRUCTION_BYTES;
-  if (!fetchPart(vcpu, codeOf(vcpu), gva, first)) return 0;
-  if (first == MAX_INSTRUCTION_BYTES) return first;
-  const rest = MAX_INSTRUCTION_BYTES - first;
-  return fetchPart(vcpu, codeOf(vcpu) + first, gva + first, rest) ? MAX_INSTRUCTION_BYTES : first;
-}
-
-function fetchPart(vcpu: Vcpu, to: usize, gva: u64, bytes: u32): bool {
-  const p = pagingOf(vcpu);
-  const ram = ramOf(vcpu.vm);
-  if (!walk(ram, p, gva, userBit() | Walk.FETCH | Walk.PROBE)) return false;
-  return copyFromGuest(ram, to, p.gpa, bytes) == 0;
-}
-
-function userBit(): u32 {
-  return readCpl() == 3 ? Walk.USER : 0;
+  return changetype<GuestPaging>(vcpu.paging);
 }
 
 // ---- Segments
@@ -196,50 +123,32 @@ function processorTranslated(vcpu: Vcpu, gva: u64, write: bool): bool {
 }
 
 function translatePart(vcpu: Vcpu, gva: u64, write: bool): bool {
-  const p = pagingOf(vcpu);
-  if (walk(ramOf(vcpu.vm), p, gva, userBit() | (write ? Walk.WRITE : 0))) return true;
-  queuePageFault(vcpu, gva, p.error);
-  return false;
+  return translate(vcpu, gva, ordinary(write ? Walk.WRITE : 0));
 }
 
 /** The operand's value, zero-extended. 1, 2, 4 or 8 bytes. */
 export function loadOperand(vcpu: Vcpu): u64 {
   const operand = operandOf(vcpu);
-  if (operand.firstBytes == operand.bytes) return loadPart(vcpu, operand.gpa, operand.bytes);
+  if (operand.firstBytes == operand.bytes) return readOperandAt(vcpu, operand.gpa, operand.bytes);
   let value: u64 = 0;
-  for (let i: u32 = 0; i < operand.bytes; i++) value |= loadPart(vcpu, byteGpa(operand, i), 1) << (i << 3);
+  for (let i: u32 = 0; i < operand.bytes; i++) value |= readOperandAt(vcpu, byteGpa(operand, i), 1) << (i << 3);
   return value;
 }
 
 export function storeOperand(vcpu: Vcpu, value: u64): void {
   const operand = operandOf(vcpu);
-  if (operand.firstBytes == operand.bytes) {
-    storePart(vcpu, operand.gpa, operand.bytes, value);
-    return;
-  }
-  for (let i: u32 = 0; i < operand.bytes; i++) storePart(vcpu, byteGpa(operand, i), 1, (value >> (i << 3)) & 0xff);
+  if (operand.firstBytes == operand.bytes) return writeOperandAt(vcpu, operand.gpa, operand.bytes, value);
+  for (let i: u32 = 0; i < operand.bytes; i++) writeOperandAt(vcpu, byteGpa(operand, i), 1, (value >> (i << 3)) & 0xff);
 }
 
-/** Locked store: true if the operand still held `expected`. A device register is not shared: plain store. */
+/** Locked store: true if the operand still held `expected`. One that crosses pages is a plain store. */
 export function exchangeOperand(vcpu: Vcpu, expected: u64, value: u64): bool {
   const operand = operandOf(vcpu);
-  const whole = operand.firstBytes == operand.bytes && writableBytesAt(ramOf(vcpu.vm), operand.gpa) >= operand.bytes;
-  if (whole) return casGuest(operand.gpa, operand.bytes, expected, value) == expected;
+  if (operand.firstBytes == operand.bytes) return exchangeOperandAt(vcpu, operand.gpa, operand.bytes, expected, value);
   storeOperand(vcpu, value);
   return true;
 }
 
 function byteGpa(operand: Operand, i: u32): u64 {
   return i < operand.firstBytes ? operand.gpa + i : operand.nextGpa + (i - operand.firstBytes);
-}
-
-function loadPart(vcpu: Vcpu, gpa: u64, bytes: u32): u64 {
-  return bytesAt(ramOf(vcpu.vm), gpa) >= bytes ? loadGuest(gpa, bytes) : mmioRead(vcpu, gpa, bytes);
-}
-
-/** RAM, or a device; writes to ROM are dropped, as on a board with its BIOS write-protected. */
-function storePart(vcpu: Vcpu, gpa: u64, bytes: u32, value: u64): void {
-  const ram = ramOf(vcpu.vm);
-  if (writableBytesAt(ram, gpa) >= bytes) storeGuest(gpa, bytes, value);
-  else if (bytesAt(ram, gpa) == 0) mmioWrite(vcpu, gpa, bytes, value);
 }

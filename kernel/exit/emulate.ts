@@ -21,16 +21,15 @@ import {
   aluOf,
   codeOf,
   exchangeOperand,
-  fetchCode,
   insnOf,
   linearAddress,
   loadOperand,
   Operand,
   operandOf,
-  readPaging,
   storeOperand,
   translateOperand,
 } from "./access";
+import { fetchInstruction } from "./fetch";
 import {
   Alu,
   arithmetic,
@@ -54,6 +53,7 @@ import {
   swapBytes,
 } from "./alu";
 import { Decoded, decode, Form, Insn, Kind, MAX_INSTRUCTION_BYTES, NO_REGISTER, Prefix } from "./decode";
+import { stopWithReport } from "./unexpected";
 
 export const enum Emulated {
   DONE = 0, // executed, or a fault is queued for the guest: go on
@@ -68,9 +68,8 @@ const LOCK_RETRIES: u32 = 64;
 
 /** Executes the instruction at the guest's RIP. */
 export function emulate(vcpu: Vcpu): Emulated {
-  readPaging(vcpu);
   const long = isLongMode64();
-  const available = fetchCode(vcpu, long);
+  const available = fetchInstruction(vcpu, codeOf(vcpu));
   if (available == 0) return Emulated.NO_CODE;
   const insn = insnOf(vcpu);
   const result = decode(insn, codeOf(vcpu), available, long ? 8 : 1 << codeSizeLog2());
@@ -429,4 +428,10 @@ function step(vcpu: Vcpu, insn: Insn, register: u32): void {
   const down = (aluOf(vcpu).flags & Flag.DF) != 0;
   const by: u64 = down ? 0 - <u64>insn.bytes : insn.bytes;
   setSized(vcpu, register, insn.addressBytes, readGpr(vcpu, register) + by);
+}
+
+/** emulate(), and what follows where it cannot. */
+export function emulateAt(vcpu: Vcpu): void {
+  if (emulate(vcpu) == Emulated.UNKNOWN)
+    stopWithReport(vcpu, "an instruction with a device operand that is not emulated");
 }
