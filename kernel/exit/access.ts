@@ -137,7 +137,10 @@ export function loadOperand(vcpu: Vcpu): u64 {
 
 export function storeOperand(vcpu: Vcpu, value: u64): void {
   const operand = operandOf(vcpu);
-  if (operand.firstBytes == operand.bytes) return writeOperandAt(vcpu, operand.gpa, operand.bytes, value);
+  if (operand.firstBytes == operand.bytes) {
+    writeOperandAt(vcpu, operand.gpa, operand.bytes, value);
+    return;
+  }
   for (let i: u32 = 0; i < operand.bytes; i++) writeOperandAt(vcpu, byteGpa(operand, i), 1, (value >> (i << 3)) & 0xff);
 }
 

@@ -143,7 +143,10 @@ function registerOperand(vcpu: Vcpu, insn: Insn): u64 {
 }
 
 function setRegisterOperand(vcpu: Vcpu, insn: Insn, value: u64): void {
-  if ((insn.flags & Form.HIGH_BYTE) == 0) return setSized(vcpu, insn.register, insn.bytes, value);
+  if ((insn.flags & Form.HIGH_BYTE) == 0) {
+    setSized(vcpu, insn.register, insn.bytes, value);
+    return;
+  }
   const old = readGpr(vcpu, insn.register - 4);
   writeGpr(vcpu, insn.register - 4, (old & ~(<u64>0xff00)) | ((value & 0xff) << 8));
 }
