@@ -22,23 +22,42 @@ const prefix: usize = memory.data(64); // [lock]
 /** +0 lock: 0 free, else 1;  +4 the next line to print [lock];  +8 lines lost [lock];  +12 drains that found a line unfinished [lock] */
 const state: usize = memory.data(16, 4);
 
-/** Opens what `console=` and `loglevel=` say; without them COM1 at 115200 and the screen. */
+/**
+ * Opens what `console=` and `loglevel=` say that needs no mapping: ports. Without `console=` COM1 at
+ * 115200. openMapped() follows.
+ */
 export function open(): void {
   openLevel();
-  let word = cmdline.next(cmdline.Option.CONSOLE, -1);
-  if (word < 0) {
-    openPort(0x3f8, DEFAULT_BAUD);
-    openScreen();
+  if (cmdline.isGiven(cmdline.Option.CONSOLE)) openWords(false);
+  else openPort(0x3f8, DEFAULT_BAUD);
+}
+
+/** Opens the rest, once devices can be mapped: UARTs in memory, and the screen, also without `console=`. */
+export function openMapped(): void {
+  if (cmdline.isGiven(cmdline.Option.CONSOLE)) openWords(true);
+  else openScreen();
+}
+
+function openWords(mapped: bool): void {
+  for (
+    let word = cmdline.next(cmdline.Option.CONSOLE, -1);
+    word >= 0;
+    word = cmdline.next(cmdline.Option.CONSOLE, word)
+  ) {
+    const text = cmdline.valueOf(word);
+    const bytes = cmdline.valueBytesOf(word);
+    if (isMapped(text, bytes) != mapped || openWord(text, bytes)) continue;
+    log.begin(log.Level.WARN, "console");
+    log.str("console=");
+    log.bytes(text, min(bytes, 64));
+    log.str(" is not there or not understood");
+    log.end();
   }
-  for (; word >= 0; word = cmdline.next(cmdline.Option.CONSOLE, word)) {
-    if (!openWord(cmdline.valueOf(word), cmdline.valueBytesOf(word))) {
-      log.begin(log.Level.WARN, "console");
-      log.str("console=");
-      log.bytes(cmdline.valueOf(word), min(cmdline.valueBytesOf(word), 64));
-      log.str(" is not there or not understood");
-      log.end();
-    }
-  }
+}
+
+/** Whether a sink lies in memory. */
+function isMapped(text: usize, count: u32): bool {
+  return (count >= 6 && cmdline.same(text, 6, "screen")) || (count >= 4 && cmdline.same(text, 4, "mmio"));
 }
 
 function openLevel(): void {

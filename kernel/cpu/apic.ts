@@ -90,6 +90,11 @@ export function eoi(): void {
   write(Reg.EOI, 0);
 }
 
+/** Orders earlier register writes before what follows: MFENCE for the memory-mapped registers. */
+export function fence(): void {
+  if (!isX2) mfence();
+}
+
 /** This CPU's APIC ID as the controller knows it. */
 export function ownId(): u32 {
   return isX2 ? read(Reg.ID) : read(Reg.ID) >> 24;

@@ -60,6 +60,11 @@ export function toNanoseconds(ticks: u64): u64 {
   return scale(ticks, toNsMultiplier, toNsShift);
 }
 
+/** part / whole as a fraction of 2^64; 0 unless 0 < part < whole. */
+export function fractionOf(part: u64, whole: u64): u64 {
+  return part < whole ? udiv128(part, 0, whole) : 0;
+}
+
 /** Ticks that `nanoseconds` last. 0 before calibration. */
 export function fromNanoseconds(nanoseconds: u64): u64 {
   return scale(nanoseconds, fromNsMultiplier, fromNsShift);
@@ -80,21 +85,25 @@ export function isInvariant(scratch: usize): bool {
 }
 
 /**
- * What CPUID claims in kHz; 0 if it claims nothing. Leaf 15H: crystal * numerator / denominator, and
- * where the crystal is not told, leaf 16H's base frequency, which some processors round to 100 MHz.
- * Intel SDM Vol. 3, "Determining the Processor Base Frequency". `scratch`: 16 bytes.
+ * The exact frequency in kHz that CPUID tells, 0 if it tells none. Leaf 15H: crystal * numerator /
+ * denominator, if the crystal's frequency is there too. `scratch`: 16 bytes.
+ * Intel SDM Vol. 3, "Determining the Processor Base Frequency".
  */
 export function claimedKhz(scratch: usize): u64 {
   cpuid(0, 0, scratch);
-  const last = load<u32>(scratch);
-  if (last < 0x15) return 0;
+  if (load<u32>(scratch) < 0x15) return 0;
   cpuid(0x15, 0, scratch);
   const denominator: u64 = load<u32>(scratch);
   const numerator: u64 = load<u32>(scratch, 4);
   const crystalHz: u64 = load<u32>(scratch, 8);
-  if (denominator == 0 || numerator == 0) return 0;
-  if (crystalHz != 0) return scaleClaim(crystalHz, numerator, denominator * 1000);
-  if (last < 0x16) return 0;
+  if (denominator == 0) return 0;
+  return scaleClaim(crystalHz, numerator, denominator * 1000);
+}
+
+/** The base frequency in kHz as the processor is sold, often rounded to 100 MHz; 0 if leaf 16H is not there. */
+export function nominalKhz(scratch: usize): u64 {
+  cpuid(0, 0, scratch);
+  if (load<u32>(scratch) < 0x16) return 0;
   cpuid(0x16, 0, scratch);
   return <u64>(load<u32>(scratch) & 0xffff) * 1000;
 }
