@@ -70,7 +70,7 @@ function isStack(va: u64): bool {
   if (va & 7 || va < STACKS_BASE || offset / STACK_SLOT_BYTES != load<u32>(cpuBlock(), 4)) return false;
   const page = (offset & (STACK_SLOT_BYTES - 1)) >> 12;
   // Guards at 0, 5, 0AH, 0FH, 14H and 1FH: see docs/architecture.md.
-  return page != 0x1f && page % 5 != 0 || (page > 0x14 && page < 0x1f);
+  return (page != 0x1f && page % 5 != 0) || (page > 0x14 && page < 0x1f);
 }
 
 /**
@@ -119,7 +119,7 @@ export function walk(rip: u64, rsp: u64, out: usize): u32 {
     if (at == 0) break;
     // A return address is the instruction after the CALL: the table search must hit the CALL itself.
     here = imageload64(at) - 1;
-    store<u64>(out + (<usize>count << 3), here);
+    store<u64>(out + ((<usize>count) << 3), here);
     count++;
     at += 8;
   }
@@ -273,7 +273,7 @@ export function reportTrace(trace: usize, count: u32): void {
   for (let i: u32 = 0; i < count; i++) {
     log.begin(log.Level.ERROR, "fault");
     log.str("at 0x");
-    log.hexDigits(load<u64>(trace + (<usize>i << 3)), 16);
+    log.hexDigits(load<u64>(trace + ((<usize>i) << 3)), 16);
     log.end();
   }
 }
