@@ -8,6 +8,8 @@
                 extern  onTrap, idt, build_id
                 extern  image_start, image_rodata, image_data, image_end, image_linear
                 extern  trampoline_start, trampoline_end
+                extern  vmexit
+                extern  frames_start, frames_end, traps_start, traps_end
 
                 section .text
 
@@ -89,4 +91,9 @@ boundaries:
                 dq      trampoline_end          ; 6
                 dq      build_id                ; 7 16 bytes
                 dq      idt                     ; 8 256 gates
+                dq      frames_start            ; 9 frame sizes by function: docs/architecture.md, "Tables for faults"
+                dq      frames_end              ; 10
+                dq      traps_start             ; 11 instructions that stand for Wasm traps
+                dq      traps_end               ; 12
+                dq      vmexit                  ; 13 where VM exits arrive (kernel/vmx/switch.asm)
 boundaries_end:

@@ -2,6 +2,7 @@
 // writes each export as a `%define` to abi.inc: no offset or constant is copied by hand.
 
 import { FrameSlot, TrapFrame } from "./cpu/trapframe";
+import { EntryFlag, Vcpu } from "./vcpu/vcpu";
 
 export {
   CODE_SELECTOR,
@@ -67,3 +68,11 @@ export const TRAPFRAME_VECTOR: usize = offsetof<TrapFrame>("vector");
 export const TRAPFRAME_ERROR: usize = offsetof<TrapFrame>("error");
 export const TRAPFRAME_CR2: usize = offsetof<TrapFrame>("cr2");
 export const TRAPFRAME_CR3: usize = offsetof<TrapFrame>("cr3");
+
+// kernel/vcpu/vcpu.ts
+export const VCPU_REGS: usize = offsetof<Vcpu>("rax");
+export const VCPU_HOST_RSP: usize = offsetof<Vcpu>("hostRsp");
+export const VCPU_LAUNCHED: usize = offsetof<Vcpu>("launched");
+export const VCPU_ENTRY_FLAGS: usize = offsetof<Vcpu>("entryFlags");
+export const ENTRY_CLEAR_REGISTERS: u32 = EntryFlag.CLEAR_REGISTERS;
+export const ENTRY_FILL_RSB: u32 = EntryFlag.FILL_RSB;

@@ -112,6 +112,16 @@ program
   });
 
 program
+  .command("test")
+  .description("run all tests, or the suites whose names contain one of the words given")
+  .option("--long", "the long form of each test: full matrices, many seeds")
+  .argument("[suites...]")
+  .action(async (suites, { long }) => {
+    const { runTests } = await import("./test.ts");
+    process.exitCode = await runTests(Boolean(long), suites);
+  });
+
+program
   .command("layers")
   .description("check who uses whom, and print the diagram")
   .action(async () => {

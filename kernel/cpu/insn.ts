@@ -109,7 +109,8 @@ export declare function imageEnd(): u64;
 /**
  * Boundaries of the image, as host-virtual addresses. Page aligned: 0 text, 1 rodata, 2 data, 3 end, 4 linear memory
  * (LINEAR_START to SHARED_END; it lies between data and bss). 5, 6: first byte of the trampoline page's code, and past its
- * last; 7: the build id, 16 bytes; 8: the interrupt descriptor table.
+ * last; 7: the build id, 16 bytes; 8: the interrupt descriptor table; 9 to 12: the tables for faults (docs/architecture.md);
+ * 13: where VM exits arrive.
  */
 export declare function imageBoundary(which: u32): u64;
 /** Stops this CPU for good with interrupts off (CLI; HLT in a loop). Does not return. */

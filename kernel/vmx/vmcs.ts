@@ -29,7 +29,7 @@ import { CR0_GUEST_OWNED, requiredCr0 } from "./register";
 
 /** imageBoundary's number of vmx/switch.asm's exit entry. */
 const BOUNDARY_IDT: u32 = 8;
-const BOUNDARY_VMEXIT: u32 = 9;
+const BOUNDARY_VMEXIT: u32 = 13;
 
 const IA32_PAT: u32 = 0x277;
 const IA32_EFER: u32 = 0xc000_0080;

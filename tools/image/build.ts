@@ -6,8 +6,8 @@
 
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { promisify } from "node:util";
 import { buildFolder, type Profile, ROOT } from "../paths.ts";
 import { type Constants, readConstants, toDefines } from "./abi.ts";
@@ -39,6 +39,12 @@ export class BuildError extends Error {}
 
 const run = promisify(execFile);
 
+/**
+ * NASM writes the folder that it works in into the debug information. A name of fixed length is replaced in place
+ * there by one that means "where the debugger was started": the root of the source tree.
+ */
+const SCRATCH = "/tmp/basalt-image-";
+
 async function tool(name: string, args: string[], cwd: string): Promise<void> {
   try {
     await run(name, args, { cwd, maxBuffer: 1 << 26 });
@@ -65,8 +71,7 @@ export async function buildImage(options: BuildOptions = {}): Promise<BuildResul
   if (known) return done(known.buildId, false);
 
   const inputs = inputHash(ROOT);
-  await mkdir(dirname(folder), { recursive: true });
-  const scratch = await mkdtemp(`${folder}.tmp-`);
+  const scratch = await mkdtemp(SCRATCH);
   try {
     const [core, constants] = [options.core ?? (await compileCore(profile, scratch)), await readConstants()];
     await assemble(core, constants, scratch);
@@ -165,6 +170,7 @@ async function finish(scratch: string): Promise<string> {
   const path = join(scratch, "basalt.elf");
   const elf = new Elf(await readFile(path));
   checkImage(elf);
+  forgetFolder(elf.file, scratch);
   const hash = createHash("sha256");
   for (const segment of elf.segments)
     hash.update(elf.file.subarray(segment.fileOffset, segment.fileOffset + segment.fileBytes));
@@ -178,11 +184,22 @@ async function finish(scratch: string): Promise<string> {
   return buildId;
 }
 
+function forgetFolder(file: Buffer, scratch: string): void {
+  const name = Buffer.from(scratch);
+  const here = Buffer.from(".".padEnd(name.length, "/"));
+  for (let at = file.indexOf(name); at >= 0; at = file.indexOf(name, at)) here.copy(file, at);
+}
+
 /** Moves the results into place; each file changes at once, so that another process never sees half of one. */
 async function moveInto(folder: string, scratch: string): Promise<void> {
   await mkdir(folder, { recursive: true });
-  const names = await readdir(scratch);
+  const names = (await readdir(scratch)).filter((name) => !name.endsWith(".o"));
   const last = ["basalt.map.json", "basalt.elf", "stamp.json"];
   const order = [...names.filter((n) => !last.includes(n)), ...last];
-  for (const name of order) if (names.includes(name)) await rename(join(scratch, name), join(folder, name));
+  for (const name of order) {
+    if (!names.includes(name)) continue;
+    const fresh = join(folder, `.${name}.${process.pid}`);
+    await copyFile(join(scratch, name), fresh);
+    await rename(fresh, join(folder, name));
+  }
 }

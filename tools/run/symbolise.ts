@@ -17,11 +17,9 @@ export function loadSymbols(path: string): SymbolMap | null {
   }
 }
 
-/**
- * What stands for `address`: `function (file:line)`. A return address (`isReturn`) belongs to the call before it.
- */
-export function describe(map: SymbolMap, address: bigint, isReturn: boolean): string | null {
-  const place = lookUp(map, isReturn ? address - 1n : address);
+/** What stands for `address`: `function (file:line)`. */
+export function describe(map: SymbolMap, address: bigint): string | null {
+  const place = lookUp(map, address);
   if (!place) return null;
   return place.file ? `${place.name} (${place.file}:${place.line})` : `${place.name}+0x${place.offset.toString(16)}`;
 }
@@ -48,8 +46,7 @@ export class Symboliser {
   }
 
   #annotation(map: SymbolMap): string {
-    const isReturn = /\bcalled from\b|\breturn/.test(this.#line);
-    const names = [...this.#line.matchAll(ADDRESS)].map((m) => describe(map, BigInt(m[0]), isReturn));
+    const names = [...this.#line.matchAll(ADDRESS)].map((m) => describe(map, BigInt(m[0])));
     const known = names.filter((n) => n !== null);
     return known.length ? `  ${known.join("; ")}` : "";
   }
