@@ -28,8 +28,16 @@ const QEMU_EXIT: u32 = 0xf4;
 const BOCHS_SHUTDOWN: u32 = 0x8900;
 const RESET_DELAY_MICROSECONDS: u64 = 50_000;
 
+/** The line by which tools/run knows how the run went. */
+function announce(outcome: Outcome): void {
+  if (outcome == Outcome.SUCCESS) log.info("power", "ended: success");
+  else if (outcome == Outcome.FAILURE) log.error("power", "ended: failure");
+  else log.error("power", "ended: panic");
+}
+
 /** What the command line says the machine does when there is nothing left to do. Does not return. */
 export function finish(outcome: Outcome): void {
+  announce(outcome);
   const option =
     outcome == Outcome.PANIC && cmdline.isGiven(cmdline.Option.PANIC) ? cmdline.Option.PANIC : cmdline.Option.EXIT;
   if (cmdline.is(option, "reboot")) reboot();

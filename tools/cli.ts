@@ -132,5 +132,5 @@ program
 program.parseAsync().catch((error: Error) => {
   const known = error instanceof BuildError || !error.stack?.includes("TypeError");
   console.error(`basalt: ${known ? error.message : error.stack}`);
-  process.exitCode = 4;
+  process.exitCode = 5;
 });

@@ -96,7 +96,7 @@ export enum ExternalKind {
   TAG = 4,
 }
 
-const utf8 = new TextDecoder();
+const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** A cursor over the binary. */
 export class Reader {

@@ -13,10 +13,11 @@ import type { BootOptions, BootResult, Ending, Machine } from "./options.ts";
 import { chooseMachine } from "./probe.ts";
 import { judgeQemu, planQemu } from "./qemu.ts";
 
-/** The image prints this when it gives up: kernel/lib/panic.ts and kernel/cpu/trap.ts. */
-export const PANIC = /^(?:panic|fatal): /m;
-/** How long the rest of a fatal report may take. */
-const PANIC_GRACE_MS = 3000;
+/** The last line of the image, however the machine ends (drivers/power.ts). */
+const ANNOUNCEMENT = /\] (?:ERROR )?power: ended: (success|failure|panic)\r?\n/;
+const ENDINGS: Record<string, Ending> = { success: "ended", failure: "failed", panic: "panic" };
+/** How long the machine may take to end after that. */
+const GRACE_MS = 3000;
 
 export async function boot(given: BootOptions): Promise<BootResult> {
   const on = given.on ?? (await chooseMachine()).machine;
@@ -61,11 +62,11 @@ class Watch {
     this.options.onSerial?.(text);
     const { until } = this.options;
     const recent = this.serial.slice(this.#lineStart);
+    const announced = ENDINGS[ANNOUNCEMENT.exec(recent)?.[1] ?? ""];
     if (until?.test(recent)) this.#end("stopped");
-    else if (this.verdict === null && PANIC.test(recent)) {
-      // Let the report come to its end; the image may also end the run by itself.
-      this.verdict = "panic";
-      this.#after(PANIC_GRACE_MS, "panic");
+    else if (this.verdict === null && announced) {
+      this.verdict = announced;
+      this.#after(GRACE_MS, announced);
     }
     this.#lineStart = Math.max(this.#lineStart, this.serial.lastIndexOf("\n", this.serial.length - 4096) + 1);
   }

@@ -51,10 +51,11 @@ export interface BootOptions {
 }
 
 /**
- * ended: the image ended the run itself, with nothing amiss. panic: it reported a fatal fault. stopped: `until` matched, or `signal`.
- * timeout: neither happened in time. crashed: the machine stopped without a word from the image (triple fault).
+ * ended: the image ended the run itself, with nothing amiss. failed: it ended the run because a guest or a check failed.
+ * panic: it stopped on a fatal fault. stopped: `until` matched, or `signal`. timeout: nothing of that in time.
+ * crashed: the machine stopped without a word from the image (a triple fault), or did not start.
  */
-export type Ending = "ended" | "panic" | "stopped" | "timeout" | "crashed";
+export type Ending = "ended" | "failed" | "panic" | "stopped" | "timeout" | "crashed";
 
 export interface BootResult {
   serial: string;
@@ -66,5 +67,5 @@ export interface BootResult {
   on: Machine;
 }
 
-/** Exit codes of `basalt run`. */
-export const EXIT_CODES: Record<Ending, number> = { ended: 0, stopped: 0, panic: 1, timeout: 2, crashed: 3 };
+/** Exit codes of `basalt run`. 5: it could not be tried. */
+export const EXIT_CODES: Record<Ending, number> = { ended: 0, stopped: 0, failed: 1, timeout: 2, panic: 3, crashed: 4 };

@@ -78,6 +78,7 @@ function closingLine(result: BootResult): string {
   const ticks = result.ticks === null ? "" : ` after ${result.ticks.toLocaleString("en-US")} ticks`;
   const why = {
     ended: "the run ended",
+    failed: "the run ended: a guest or a check failed",
     stopped: "the run was stopped",
     panic: "the host stopped with a fatal fault",
     timeout: "the run timed out",
