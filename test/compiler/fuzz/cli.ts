@@ -3,6 +3,7 @@
 
 import { parseArgs } from "node:util";
 import type { Window } from "../native/actions.ts";
+import { interpreted } from "../native/interpreted.ts";
 import { native } from "../native/native.ts";
 import { explain, fuzz } from "./run.ts";
 
@@ -12,6 +13,8 @@ const { values } = parseArgs({
     seed: { type: "string", default: "1" },
     only: { type: "string" },
     window: { type: "string", default: "both" },
+    /** native, or the compiler's front half: interpreted (as read), optimised. */
+    executor: { type: "string", default: "native" },
     "keep-going": { type: "boolean", default: false },
     "no-shrink": { type: "boolean", default: false },
   },
@@ -26,7 +29,10 @@ const result = await fuzz({
   // Each program number makes one program for each window.
   runs: only === null ? Math.ceil(Number(values.runs) / windows.length) : 1,
   windows,
-  subject: (window) => native({ window, seconds: 20, batch: 100 }),
+  subject: (window) =>
+    values.executor !== "native"
+      ? interpreted(values.executor === "optimised")
+      : native({ window, seconds: 20, batch: 100 }),
   batch: 100,
   stopAfter: values["keep-going"] ? 1000 : 3,
   shrinkBudget: values["no-shrink"] ? 0 : 4000,

@@ -1,34 +1,28 @@
-// An executor without the back end: the optimised SSA, interpreted. Finds what the passes break.
+// The compiler's front half as an executor: Wasm is read to SSA, optimised, and interpreted. What fails
+// here is not the back end's.
 
-import { CompileError } from "../../../tools/compiler/diagnostic.ts";
-import { evaluate } from "../../../tools/compiler/fold.ts";
 import { Interpreter, OutOfSteps, Trap } from "../../../tools/compiler/interpret.ts";
 import type { Module } from "../../../tools/compiler/ir.ts";
-import { type OptimizeOptions, optimize } from "../../../tools/compiler/pipeline.ts";
+import { optimize } from "../../../tools/compiler/pipeline.ts";
 import { readModule } from "../../../tools/compiler/read.ts";
+import { verifyModule } from "../../../tools/compiler/verify.ts";
+import { importsOf, Kind, readModule as readBinary } from "../wasm/binary.ts";
 import type { Action, Executor, Group, Outcome } from "./actions.ts";
-import { hashMemory } from "./oracle.ts";
-
-const u64 = (value: bigint): bigint => BigInt.asUintN(64, value);
-
-function hostCall(module: string, name: string, args: bigint[]): bigint {
-  if (module !== "insn") {
-    const x = u64((args[1] ^ args[0]) * 0x9e3779b97f4a7c15n);
-    return x ^ (x >> 29n);
-  }
-  if (name === "umulh") return evaluate("mulh_u", "i64", "i64", args) as bigint;
-  if (name === "udiv128") return u64(((args[0] << 64n) | args[1]) / args[2]);
-  return 0n;
-}
+import { hashMemory, hostCall } from "./oracle.ts";
 
 class InterpretedGroup {
   private readonly modules: Module[];
-  private readonly instances: Interpreter[] = [];
-
-  constructor(group: Group, options: OptimizeOptions | null) {
-    this.modules = group.modules.map((bytes) => {
-      const module = readModule(bytes, undefined, { hosted: true, trapUnsupported: true });
-      if (options !== null) optimize(module, options);
+  private readonly machines: Interpreter[] = [];
+  /** `module.name` of an import of module n, to the action that resolved it. */
+  private readonly links = new Map<string, Action>();
+  constructor(
+    private readonly group: Group,
+    optimised: boolean,
+  ) {
+    this.modules = group.modules.map((wasm) => {
+      const module = readModule(wasm, undefined, { hosted: true, trapUnsupported: true });
+      verifyModule(module);
+      if (optimised) optimize(module, { verify: true });
       return module;
     });
   }
@@ -38,46 +32,62 @@ class InterpretedGroup {
       return { status: "ok", values: this.attempt(action) };
     } catch (error) {
       if (error instanceof Trap) return { status: "trap", kind: error.kind };
-      if (error instanceof OutOfSteps) return { status: "broken", message: "ran out of time" };
-      return { status: "broken", message: `${(error as Error).stack}` };
+      if (error instanceof OutOfSteps) return { status: "broken", message: "ran out of steps" };
+      if (error instanceof RangeError) return { status: "trap", kind: 7 };
+      return { status: "broken", message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
     }
   }
 
   private attempt(action: Action): bigint[] {
+    const machine = this.machines[action.module];
     const module = this.modules[action.module];
-    const instance = this.instances[action.module];
     switch (action.type) {
       case "open":
-        this.instances[action.module] = new Interpreter(module, { call: hostCall }, 10_000_000);
-        if (module.start !== null) this.instances[action.module].callIndex(module.start, []);
+        this.open(action.module);
         return [];
       case "call":
-        return instance.callExport(action.name, action.args);
+        return machine.callExport(action.name, action.args);
       case "hash":
-        return [hashMemory(instance.memory.buffer, action.from)];
+        return [hashMemory(machine.memory.buffer, action.from)];
       case "global":
-        return [instance.globals[module.globals.findIndex((g) => g.exports.includes(action.name))]];
-      default:
+        return [machine.globals[module.globals.findIndex((g) => g.exports.includes(action.name))]];
+      case "host":
+      case "link": {
+        const imports = importsOf(readBinary(this.group.modules[action.module]), Kind.func);
+        const item = imports.filter((i) => i.module !== "insn")[action.index];
+        this.links.set(`${action.module} ${item.module} ${item.name}`, action);
+        return [];
+      }
+      case "close":
         return [];
     }
   }
+
+  private open(index: number): void {
+    const module = this.modules[index];
+    const call = (from: string, name: string, args: bigint[]): bigint => {
+      const link = this.links.get(`${index} ${from} ${name}`);
+      if (link?.type === "link") return this.machines[link.from].callExport(link.name, args)[0] ?? 0n;
+      return hostCall(from === "insn" ? name : link?.type === "host" ? link.host : "nothing", args);
+    };
+    const bytes = (module.memoryPages?.initial ?? 0) * 65536;
+    for (const { address, bytes: data } of module.data)
+      if (address !== null && address + data.length > bytes) throw new Trap(3);
+    this.machines[index] = new Interpreter(module, { call }, 20_000_000);
+    if (module.start !== null) this.machines[index].callIndex(module.start, []);
+  }
 }
 
-function refused(group: Group, error: unknown): Outcome[] {
-  const message = error instanceof CompileError ? error.message : `${(error as Error).stack}`;
-  return group.actions.map(() => ({ status: "refused", message }));
-}
-
-/** options: null runs the SSA as it was built. */
-export function interpreted(options: OptimizeOptions | null): Executor {
+export function interpreted(optimised: boolean): Executor {
   return {
     async run(groups) {
       return groups.map((group) => {
         try {
-          const state = new InterpretedGroup(group, options);
+          const state = new InterpretedGroup(group, optimised);
           return group.actions.map((action) => state.perform(action));
         } catch (error) {
-          return refused(group, error);
+          const message = error instanceof Error ? error.message : String(error);
+          return group.actions.map(() => ({ status: "refused", message }));
         }
       });
     },

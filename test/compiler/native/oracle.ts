@@ -32,6 +32,12 @@ const intrinsics: Record<string, (...args: bigint[]) => unknown> = {
   pause: () => {},
 };
 
+/** A host function or intrinsic on unsigned values. */
+export function hostCall(name: string, args: bigint[]): bigint {
+  if (name === "mix") return hosts.mix(Number(args[0]) as never, args[1] as never) as bigint;
+  return (intrinsics[name]?.(...args) as bigint | undefined) ?? 0n;
+}
+
 const messages: [RegExp, TrapKind][] = [
   [/unreachable/, TrapKind.UNREACHABLE],
   [/by zero/, TrapKind.DIVIDE_BY_ZERO],

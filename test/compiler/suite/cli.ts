@@ -1,4 +1,4 @@
-// npm run test:wasm -- [DIR] [--only NAME] [--executor native|v8]
+// npm run test:wasm -- [DIR] [--only NAME] [--executor native|v8|interpreted|optimised]
 
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -19,6 +19,8 @@ if (!existsSync(folder)) {
 
 async function executor(): Promise<Executor> {
   if (values.executor === "v8") return (await import("../native/oracle.ts")).v8;
+  if (values.executor !== "native")
+    return (await import("../native/interpreted.ts")).interpreted(values.executor === "optimised");
   return (await import("../native/native.ts")).native({ window: "gs", batch: 1000 });
 }
 

@@ -90,6 +90,8 @@ function spectestGlobal(type: GlobalType): bigint {
 class Builder {
   readonly groups: SuiteGroup[] = [];
   readonly skips: Skip[] = [];
+  /** The group of all modules of a file that links them. */
+  private shared: SuiteGroup | null = null;
   private current: Slot = { reason: "no module before it" };
   private readonly named = new Map<string, Slot>();
   private readonly registered = new Map<string, Slot>();
@@ -146,20 +148,21 @@ class Builder {
     return name === undefined ? this.current : (this.named.get(name) ?? { reason: `no module ${name}` });
   }
 
-  private module(command: WastCommand): Slot {
+  private module(command: WastCommand, alone = !this.linked): Slot {
     const original = readModule(readFileSync(join(this.folder, command.filename!)));
     const module = internalize(original, (item, type) => this.globalValue(item, type));
     if ("owner" in module) return this.taint(module);
-    const fresh = this.groups.length === 0 || !this.linked;
+    const fresh = this.shared === null || alone;
     const group: SuiteGroup = fresh
       ? { file: this.file, line: command.line, modules: [], actions: [], checks: [] }
-      : this.groups[0];
+      : (this.shared as SuiteGroup);
     const index = group.modules.length;
-    const links = this.imports(module, index);
+    const links = this.imports(module, index, group);
     if (typeof links === "string") return { reason: links };
     group.modules.push(writeModule(module));
     group.actions.push(...links, { type: "open", module: index });
     if (fresh) this.groups.push(group);
+    if (!alone) this.shared = group;
     return { group, index, module };
   }
 
@@ -183,20 +186,21 @@ class Builder {
   }
 
   /** Actions that resolve the module's function imports, or the reason why they cannot be resolved. */
-  private imports(module: WasmModule, index: number): Action[] | string {
+  private imports(module: WasmModule, index: number, group: SuiteGroup): Action[] | string {
     const actions: Action[] = [];
     for (const [i, item] of importsOf(module, Kind.func).entries()) {
       const slot = this.registered.get(item.module);
       if (item.module === "spectest") actions.push({ type: "host", module: index, index: i, host: "nothing" });
       else if (!slot) return `no module registered as ${item.module}`;
       else if ("reason" in slot) return slot.reason;
+      else if (slot.group !== group) return `imports from ${item.module}, which is not in its process`;
       else actions.push({ type: "link", module: index, index: i, from: slot.index, name: item.name });
     }
     return actions;
   }
 
   private uninstantiable(command: WastCommand): void {
-    const slot = this.module(command);
+    const slot = this.module(command, true);
     if ("reason" in slot) {
       this.skip(command, slot.reason);
       return;
