@@ -62,3 +62,4 @@ export const PERCPU_VIRT: usize = 0x1800; // what this CPU virtualises (kernel/v
 export const PERCPU_LOCKS: usize = 0x3600; // the shared locks that this CPU holds (kernel/lib/spinlock.ts)
 export const PERCPU_LOCKS_BYTES: usize = 0x40;
 export const PERCPU_FAULT: usize = 0x3800; // what faults leave for later (kernel/cpu/trap.ts), 512 bytes
+export const PERCPU_SCRATCH: usize = 0x0400; // 256 bytes for results of CPUID and the like; nothing is kept there

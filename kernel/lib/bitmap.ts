@@ -1,17 +1,17 @@
 // Bits in linear memory, 64 to a word: `map` is 8-byte aligned. Not atomic: the owner's lock covers it.
 
 export function testBit(map: usize, index: u32): bool {
-  return ((load<u64>(map + (<usize>(index >> 6) << 3)) >> (index & 63)) & 1) != 0;
+  return ((load<u64>(map + ((<usize>(index >> 6)) << 3)) >> (index & 63)) & 1) != 0;
 }
 
 export function setBit(map: usize, index: u32): void {
-  const at = map + (<usize>(index >> 6) << 3);
-  store<u64>(at, load<u64>(at) | (<u64>1 << (index & 63)));
+  const at = map + ((<usize>(index >> 6)) << 3);
+  store<u64>(at, load<u64>(at) | ((<u64>1) << (index & 63)));
 }
 
 export function clearBit(map: usize, index: u32): void {
-  const at = map + (<usize>(index >> 6) << 3);
-  store<u64>(at, load<u64>(at) & ~(<u64>1 << (index & 63)));
+  const at = map + ((<usize>(index >> 6)) << 3);
+  store<u64>(at, load<u64>(at) & ~((<u64>1) << (index & 63)));
 }
 
 /** Index of the first set bit below `bitCount`, or -1. */

@@ -15,7 +15,7 @@ export function isAligned(value: u64, alignment: u64): bool {
 
 /** A mask of the low `count` bits, 0 to 64. */
 export function lowMask(count: u32): u64 {
-  return count >= 64 ? u64.MAX_VALUE : (<u64>1 << count) - 1;
+  return count >= 64 ? u64.MAX_VALUE : ((<u64>1) << count) - 1;
 }
 
 /** Whether [base, base + bytes) lies below `limit`, with no wrap. */

@@ -9,7 +9,8 @@ let next: usize = __heap_base; // written at boot
 /** `bytes` of zeroed shared memory, aligned to a power of two. Boot only; panics when the part is full. */
 export function sharedAlloc(bytes: usize, alignment: usize): usize {
   const at = (next + (alignment - 1)) & ~(alignment - 1);
-  if (at < next || bytes > SHARED_END || at > SHARED_END - bytes) panic("heap: the shared part of linear memory is full");
+  if (at < next || bytes > SHARED_END || at > SHARED_END - bytes)
+    panic("heap: the shared part of linear memory is full");
   next = at + bytes;
   return at;
 }

@@ -70,7 +70,7 @@ function noteHeld(l: Spinlock): void {
   const held = cpuBlock() + PERCPU_LOCKS;
   const count = load<u32>(held);
   if (count == HELD_LIMIT) panic("spinlock: too many held at once");
-  store<u32>(held + 4 + (<usize>count << 2), <u32>changetype<usize>(l));
+  store<u32>(held + 4 + ((<usize>count) << 2), <u32>changetype<usize>(l));
   store<u32>(held, count + 1);
 }
 
@@ -79,8 +79,8 @@ function forgetHeld(l: Spinlock): void {
   const held = cpuBlock() + PERCPU_LOCKS;
   const last = load<u32>(held) - 1;
   let at = last;
-  while (load<u32>(held + 4 + (<usize>at << 2)) != <u32>changetype<usize>(l)) at--;
-  for (; at < last; at++) store<u32>(held + 4 + (<usize>at << 2), load<u32>(held + 8 + (<usize>at << 2)));
+  while (load<u32>(held + 4 + ((<usize>at) << 2)) != <u32>changetype<usize>(l)) at--;
+  for (; at < last; at++) store<u32>(held + 4 + ((<usize>at) << 2), load<u32>(held + 8 + ((<usize>at) << 2)));
   store<u32>(held, last);
 }
 
@@ -91,7 +91,7 @@ function forgetHeld(l: Spinlock): void {
 export function dropHeld(): Spinlock | null {
   const held = cpuBlock() + PERCPU_LOCKS;
   while (load<u32>(held) != 0) {
-    const l = changetype<Spinlock>(<usize>load<u32>(held + (<usize>load<u32>(held) << 2)));
+    const l = changetype<Spinlock>(<usize>load<u32>(held + ((<usize>load<u32>(held)) << 2)));
     if (l.isBroken) return l;
     unlock(l);
   }

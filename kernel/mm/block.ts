@@ -70,11 +70,11 @@ function indexOf(pa: u64, level: u32): u32 {
 }
 
 function wordAt(block: u64, index: u32): u32 {
-  return readWord(block + WORDS + (<u64>index << 2));
+  return readWord(block + WORDS + ((<u64>index) << 2));
 }
 
 function setWord(block: u64, index: u32, word: u32): void {
-  writeWord(block + WORDS + (<u64>index << 2), word);
+  writeWord(block + WORDS + ((<u64>index) << 2), word);
 }
 
 function blockOf(word: u32): u64 {
@@ -91,7 +91,7 @@ export function spareCount(): u32 {
 export function pushSpare(frame: u64): bool {
   const count = load<u32>(spares);
   if (count == SPARE_LIMIT) return false;
-  store<u64>(spares + 8 + (<usize>count << 3), frame);
+  store<u64>(spares + 8 + ((<usize>count) << 3), frame);
   store<u32>(spares, count + 1);
   return true;
 }
@@ -100,13 +100,13 @@ function popSpare(): u64 {
   const count = load<u32>(spares);
   if (count == 0) panic("block: a split without a spare frame");
   store<u32>(spares, count - 1);
-  return load<u64>(spares + (<usize>count << 3));
+  return load<u64>(spares + ((<usize>count) << 3));
 }
 
 // ---- Lists of blocks with free children
 
 function headOf(list: u32): u64 {
-  return load<u64>(heads + (<usize>list << 3));
+  return load<u64>(heads + ((<usize>list) << 3));
 }
 
 function link(block: u64): void {
@@ -115,7 +115,7 @@ function link(block: u64): void {
   writeEntry(block + NEXT, first);
   writeEntry(block + PREVIOUS, 0);
   if (first) writeEntry(first + PREVIOUS, block);
-  store<u64>(heads + (<usize>list << 3), block);
+  store<u64>(heads + ((<usize>list) << 3), block);
 }
 
 function unlink(block: u64): void {
@@ -123,7 +123,7 @@ function unlink(block: u64): void {
   const previous = readEntry(block + PREVIOUS);
   if (next) writeEntry(next + PREVIOUS, previous);
   if (previous) writeEntry(previous + NEXT, next);
-  else store<u64>(heads + (<usize>readWord(block + LIST) << 3), next);
+  else store<u64>(heads + ((<usize>readWord(block + LIST)) << 3), next);
 }
 
 // ---- Blocks
@@ -134,7 +134,7 @@ function initBlock(block: u64, base: u64, level: u32, list: u32, owner: u32): vo
   writeEntry(block + BASE, base);
   writeWord(block + LEVEL, level);
   writeWord(block + LIST, list);
-  fillEntries(block + WORDS, (<u64>owner << 32) | owner, 256);
+  fillEntries(block + WORDS, ((<u64>owner) << 32) | owner, 256);
   if (owner != Owner.FREE) return;
   fillEntries(block + FREE_MAP, u64.MAX_VALUE, CHILDREN / 64);
   writeWord(block + FREE_COUNT, CHILDREN);
@@ -146,7 +146,7 @@ function split(block: u64, index: u32): u64 {
   const level = readWord(block + LEVEL);
   const owner = wordAt(block, index);
   const child = popSpare();
-  const base = readEntry(block + BASE) + (<u64>index << shiftOf(level));
+  const base = readEntry(block + BASE) + ((<u64>index) << shiftOf(level));
   initBlock(child, base, level - 1, level - 1, owner);
   if (owner == Owner.FREE) markTaken(block, index);
   setWord(block, index, SPLIT + <u32>(child >> 12));
@@ -154,16 +154,16 @@ function split(block: u64, index: u32): u64 {
 }
 
 function markTaken(block: u64, index: u32): void {
-  const at = block + FREE_MAP + (<u64>(index >> 6) << 3);
-  writeEntry(at, readEntry(at) & ~(<u64>1 << (index & 63)));
+  const at = block + FREE_MAP + ((<u64>(index >> 6)) << 3);
+  writeEntry(at, readEntry(at) & ~((<u64>1) << (index & 63)));
   const left = readWord(block + FREE_COUNT) - 1;
   writeWord(block + FREE_COUNT, left);
   if (left == 0) unlink(block);
 }
 
 function markFree(block: u64, index: u32): void {
-  const at = block + FREE_MAP + (<u64>(index >> 6) << 3);
-  writeEntry(at, readEntry(at) | (<u64>1 << (index & 63)));
+  const at = block + FREE_MAP + ((<u64>(index >> 6)) << 3);
+  writeEntry(at, readEntry(at) | ((<u64>1) << (index & 63)));
   const count = readWord(block + FREE_COUNT) + 1;
   writeWord(block + FREE_COUNT, count);
   if (count == 1) link(block);
@@ -190,7 +190,7 @@ function reach(pa: u64, level: u32): u64 {
 }
 
 function topFor(pa: u64): u64 {
-  const at = tops + (<usize>(pa >> TOP_SHIFT) << 3);
+  const at = tops + ((<usize>(pa >> TOP_SHIFT)) << 3);
   let block = load<u64>(at);
   if (block) return block;
   block = popSpare();
@@ -202,7 +202,7 @@ function topFor(pa: u64): u64 {
 /** The block of the undivided piece of memory that holds `pa`; 0 if none describes it. */
 function leafBlock(pa: u64): u64 {
   if (pa >= MEMORY_LIMIT) return 0;
-  let block = load<u64>(tops + (<usize>(pa >> TOP_SHIFT) << 3));
+  let block = load<u64>(tops + ((<usize>(pa >> TOP_SHIFT)) << 3));
   if (!block) return 0;
   for (let level = TOP_LEVEL; level > 1; level--) {
     const word = wordAt(block, indexOf(pa, level));
@@ -226,7 +226,7 @@ export function hasOwner(base: u64, end: u64, owner: u32): bool {
     const block = leafBlock(pa);
     const level = block ? readWord(block + LEVEL) : TOP_LEVEL + 1;
     if ((block ? wordAt(block, indexOf(pa, level)) : <u32>Owner.ABSENT) != owner) return false;
-    const piece = <u64>1 << shiftOf(level);
+    const piece = (<u64>1) << shiftOf(level);
     pa = (pa & ~(piece - 1)) + piece;
   }
   return true;
@@ -250,7 +250,7 @@ export function setRange(base: u64, end: u64, owner: u32): void {
       continue;
     }
     setOwner(block, index, owner);
-    pa += <u64>1 << shiftOf(level);
+    pa += (<u64>1) << shiftOf(level);
   }
 }
 
@@ -258,7 +258,7 @@ export function setRange(base: u64, end: u64, owner: u32): void {
 function pieceLevel(pa: u64, end: u64): u32 {
   let level = TOP_LEVEL;
   while (level > 1) {
-    const bytes = <u64>1 << shiftOf(level);
+    const bytes = (<u64>1) << shiftOf(level);
     if ((pa & (bytes - 1)) == 0 && end - pa >= bytes) break;
     level--;
   }
@@ -269,7 +269,7 @@ function pieceLevel(pa: u64, end: u64): u32 {
 function setChildrenOf(block: u64, pa: u64, owner: u32): u64 {
   let at = block;
   while (wordAt(at, 0) >= SPLIT) at = blockOf(wordAt(at, 0));
-  const bytes = <u64>1 << shiftOf(readWord(at + LEVEL));
+  const bytes = (<u64>1) << shiftOf(readWord(at + LEVEL));
   setOwner(at, 0, owner);
   return pa + bytes;
 }
@@ -279,7 +279,7 @@ function setOwner(block: u64, index: u32, owner: u32): void {
   const old = wordAt(block, index);
   if (old == owner) return;
   const level = readWord(block + LEVEL);
-  move(old, owner, <u64>1 << shiftOf(level));
+  move(old, owner, (<u64>1) << shiftOf(level));
   setWord(block, index, owner);
   if (old == Owner.FREE) markTaken(block, index);
   if (owner != Owner.FREE) return;
@@ -304,14 +304,14 @@ function merge(block: u64): void {
 }
 
 function move(from: u32, to: u32, bytes: u64): void {
-  const source = bytesByOwner + (<usize>from << 3);
-  const target = bytesByOwner + (<usize>to << 3);
+  const source = bytesByOwner + ((<usize>from) << 3);
+  const target = bytesByOwner + ((<usize>to) << 3);
   store<u64>(source, load<u64>(source) - bytes);
   store<u64>(target, load<u64>(target) + bytes);
 }
 
 export function bytesOf(owner: u32): u64 {
-  return load<u64>(bytesByOwner + (<usize>owner << 3));
+  return load<u64>(bytesByOwner + ((<usize>owner) << 3));
 }
 
 // ---- Taking runs
@@ -331,7 +331,7 @@ export function takeRun(level: u32, owner: u32): u64 {
     index = 0;
   }
   setOwner(block, index, owner);
-  return readEntry(block + BASE) + (<u64>index << shiftOf(level));
+  return readEntry(block + BASE) + ((<u64>index) << shiftOf(level));
 }
 
 // ---- Table pools: 2 MiB runs that the table window maps whole
@@ -369,7 +369,7 @@ export function takePoolFrame(): u64 {
   if (!block) return 0;
   const index = firstFree(block);
   takePoolChild(block, index);
-  return readEntry(block + BASE) + (<u64>index << 12);
+  return readEntry(block + BASE) + ((<u64>index) << 12);
 }
 
 /** Gives a TABLE frame back to its pool. */

@@ -8,6 +8,7 @@ export const PCD: u64 = 1 << 4;
 export const ACCESSED: u64 = 1 << 5;
 export const DIRTY: u64 = 1 << 6;
 export const LARGE: u64 = 1 << 7; // PS, in a PDPTE or PDE
+export const PAT: u64 = 1 << 7; // in a PTE: the upper bit of the memory type
 export const GLOBAL: u64 = 1 << 8;
 export const NX: u64 = 1 << 63;
 export const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
@@ -27,3 +28,4 @@ export const OWN_RW: u64 = LEAF | NX | WRITE;
 // Memory types, as indices into IA32_PAT with the value that kernel/cpu/control.ts loads.
 export const TYPE_WB: u64 = 0;
 export const TYPE_UC: u64 = PCD | PWT; // 3
+export const TYPE_WC: u64 = PAT; // 4

@@ -72,8 +72,8 @@ export function addMemory(base: u64, end: u64, owner: u32): void {
 export function finishBoot(pool: u64): Status {
   enter();
   makePool(pool, 1 + SPARES);
-  for (let pa: u64 = 0; pa < MEMORY_LIMIT; pa += <u64>1 << 39) {
-    if (hasOwner(pa, min(pa + (<u64>1 << 39), MEMORY_LIMIT), Owner.ABSENT)) continue;
+  for (let pa: u64 = 0; pa < MEMORY_LIMIT; pa += (<u64>1) << 39) {
+    if (hasOwner(pa, min(pa + ((<u64>1) << 39), MEMORY_LIMIT), Owner.ABSENT)) continue;
     if (coverTables(pa)) return Status.NO_MEMORY;
   }
   const status = mapPool(pool);
@@ -128,7 +128,7 @@ function refill(): void {
 export function freeRun(pa: u64, log2Bytes: u32, owner: u32): Status {
   const level = levelOf(log2Bytes);
   if (level == 0 || owner < <u32>Owner.CORE || owner >= OWNER_LIMIT) return Status.BAD_ARGUMENT;
-  const bytes = <u64>1 << log2Bytes;
+  const bytes = (<u64>1) << log2Bytes;
   if (!isAligned(pa, bytes) || pa >= MEMORY_LIMIT) return Status.BAD_ADDRESS;
   enter();
   const status = release(pa, bytes, level, owner);
@@ -185,7 +185,7 @@ export function isOwned(pa: u64, bytes: u64, owner: u32): bool {
 
 /** Memory that can still be handed out, with what is set aside for the allocator's own records. */
 export function freeBytes(): u64 {
-  return bytesOf(Owner.FREE) + (<u64>spareCount() << 12);
+  return bytesOf(Owner.FREE) + ((<u64>spareCount()) << 12);
 }
 
 /** Memory of `owner`, in bytes. */

@@ -16,7 +16,7 @@ export const WINDOW_PDPTS: u32 = 32;
 
 /** Makes the PDPT for the 512 GiB that hold `pa`, if it is missing. Boot only, before the first root is made. */
 export function coverTables(pa: u64): Status {
-  const at = pdpts + (<usize>(pa >> PDPT_SPAN) << 3);
+  const at = pdpts + ((<usize>(pa >> PDPT_SPAN)) << 3);
   if (load<u64>(at)) return Status.OK;
   const frame = takePoolFrame();
   if (!frame) return Status.NO_MEMORY;
@@ -27,7 +27,7 @@ export function coverTables(pa: u64): Status {
 
 /** The PML4 entry of the window's part `index`; 0 where there is no RAM. */
 export function windowEntry(index: u32): u64 {
-  const pdpt = load<u64>(pdpts + (<usize>index << 3));
+  const pdpt = load<u64>(pdpts + ((<usize>index) << 3));
   return pdpt ? pdpt | TABLE : 0;
 }
 
@@ -72,7 +72,7 @@ export function unmapFrame(pa: u64): void {
 
 /** The page directory of the GiB that holds `pa`, made if it is missing; 0 if there is no frame for it. */
 function directoryFor(pa: u64): u64 {
-  const pdpt = load<u64>(pdpts + (<usize>(pa >> PDPT_SPAN) << 3));
+  const pdpt = load<u64>(pdpts + ((<usize>(pa >> PDPT_SPAN)) << 3));
   if (!pdpt) panic("tablewindow: RAM that coverTables() was not told of");
   const at = pdpt + (((pa >> 30) & 511) << 3);
   const present = readEntry(at) & ADDRESS;
