@@ -2,8 +2,8 @@
 
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { machine } from "../../fake/machine.ts";
 import { logLines } from "../../fake/log.ts";
+import { machine } from "../../fake/machine.ts";
 
 const ENTRIES = ["test/unit/lib/log.as.ts"];
 const BUFFER = 0x30_0000; // linear memory that the module does not use
@@ -38,7 +38,8 @@ test("numbers print as JavaScript prints them", async () => {
 
 test("sizes take the largest unit that divides them", async () => {
   const { m, k } = await fresh();
-  for (const n of [0n, 1n, 1023n, 1024n, 640n * 1024n, 512n << 20n, 3n << 30n, 16n << 40n, (1n << 20n) + 1n]) k.sized(n);
+  for (const n of [0n, 1n, 1023n, 1024n, 640n * 1024n, 512n << 20n, 3n << 30n, 16n << 40n, (1n << 20n) + 1n])
+    k.sized(n);
   expect(logLines(m).map((l) => l.slice(6))).toEqual([
     "0 bytes",
     "1 bytes",

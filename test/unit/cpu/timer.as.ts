@@ -1,0 +1,22 @@
+// What the tests of kernel/cpu/timer.ts call.
+import * as apic from "../../../kernel/cpu/apic";
+import * as timer from "../../../kernel/cpu/timer";
+
+export { arm, cancel, nextDeadline, takeExpired } from "../../../kernel/cpu/timer";
+
+export function most(): u32 {
+  return timer.MAX_TIMERS;
+}
+export function deadlineMode(): void {
+  apic.setMode(false, 0xfee0_0000);
+  apic.write(apic.Reg.SVR, 0x1ff);
+  apic.write(apic.Reg.LVT_TIMER, (2 << 17) | 0xfa);
+  timer.setMode(timer.TimerMode.TSC_DEADLINE, 0);
+}
+export function oneShotMode(fraction: u64): void {
+  apic.setMode(false, 0xfee0_0000);
+  apic.write(apic.Reg.SVR, 0x1ff);
+  apic.write(apic.Reg.DIVIDE, 3);
+  apic.write(apic.Reg.LVT_TIMER, 0xfa);
+  timer.setMode(timer.TimerMode.ONE_SHOT, fraction);
+}
