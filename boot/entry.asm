@@ -75,9 +75,14 @@ entry32:
                 bt      edx, 20
                 jnc     .no_execute_disable
 
-.build:         push    esi
+.build:         rdtsc
+                push    edx
+                push    eax
+                push    esi
                 call    build_tables
                 pop     esi
+                pop     edi                     ; EDI, EBX: the time-stamp counter at the start
+                pop     ebx
 
                 mov     eax, CR4_PAE
                 mov     cr4, eax
@@ -292,6 +297,8 @@ entry_high:
                 xor     edx, edx
                 wrmsr
                 mov     [eax + CPUBLOCK_SELF], eax
+                mov     [eax + CPUBLOCK_ENTRY_TSC], edi
+                mov     [eax + CPUBLOCK_ENTRY_TSC + 4], ebx
                 call    _start
                 pop     rdi
                 pop     rsi

@@ -1,6 +1,7 @@
 // What NASM needs of the core's layouts and of kernel/config.ts. tools/image compiles this file alone and
 // writes each export as a `%define` to abi.inc: no offset or constant is copied by hand.
 
+import { CpuBlock } from "./cpu/percpu";
 import { FrameSlot, TrapFrame } from "./cpu/trapframe";
 import { EntryFlag, Vcpu } from "./vcpu/vcpu";
 
@@ -35,9 +36,10 @@ export {
   VECTOR_STUBS,
 } from "./config";
 
-// The first words of CpuBlock (kernel/cpu/percpu.ts).
-export const CPUBLOCK_SELF: u32 = 0;
-export const CPUBLOCK_INDEX: u32 = 4;
+// kernel/cpu/percpu.ts
+export const CPUBLOCK_SELF: usize = offsetof<CpuBlock>("self");
+export const CPUBLOCK_INDEX: usize = offsetof<CpuBlock>("index");
+export const CPUBLOCK_ENTRY_TSC: usize = offsetof<CpuBlock>("entryTsc");
 
 // kernel/cpu/trapframe.ts
 export const FRAME_EXCEPTION: u32 = FrameSlot.EXCEPTION;

@@ -22,6 +22,7 @@ export class CpuBlock {
   descriptors: u64; // pa of the frame with its GDT and TSS
   waitedTicks: u64; // TSC ticks that bring-up spent waiting
   interrupts: u64; // taken so far
+  entryTsc: u64; // boot CPU: the counter when boot/entry.asm began
 }
 if (offsetof<CpuBlock>("index") != 4) ERROR("CpuBlock: index does not match boot/");
 if (offsetof<CpuBlock>() > PERCPU_SCRATCH) ERROR("CpuBlock is too large");
