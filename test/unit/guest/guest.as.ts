@@ -1,5 +1,7 @@
 // What the tests of kernel/guest call: the modules themselves.
-export * from "../../../kernel/guest/load";
+export { loadGuest, reportGuest, startsInRealMode, wantsTestPorts } from "../../../kernel/guest/load";
 export * from "../../../kernel/guest/describe";
 export * from "../../../kernel/guest/config";
 export * from "../../../kernel/guest/acpi";
+export { setKhz } from "../../../kernel/cpu/tsc";
+export { createPlatform } from "../../../kernel/vdev/platform";

@@ -14,3 +14,4 @@ export * from "../../../kernel/vdev/walltime";
 export * from "../../../kernel/vdev/console";
 export * from "../../../kernel/vdev/vuart";
 export * from "../../../kernel/vdev/vpm";
+export { setKhz } from "../../../kernel/cpu/tsc";

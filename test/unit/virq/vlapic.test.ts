@@ -1,0 +1,567 @@
+// The guest's local APIC, register by register, in both modes.
+
+import { expect, test } from "vitest";
+import { struct } from "../../fake/layout.ts";
+import { type Fixture, vmFixture } from "../vdev/fixture.ts";
+
+const SVR = 0xf0;
+const ICR = 0x300;
+const ICR_HIGH = 0x310;
+const LVT_TIMER = 0x320;
+const LVT_LINT0 = 0x350;
+const LVT_ERROR = 0x370;
+const TMICT = 0x380;
+const TMCCT = 0x390;
+const TDCR = 0x3e0;
+const ESR = 0x280;
+const PERIODIC = 1 << 17;
+const TSC_DEADLINE = 2 << 17;
+const MASKED = 1 << 16;
+const EN = 0x800n;
+const EXTD = 0x400n;
+const BASE = 0xfee00000n;
+const PENDING = { NMI: 2, INTERRUPT: 4, INIT: 0x10, SIPI: 0x20 };
+
+async function apic(vcpus = 1, options = {}) {
+  const f = await vmFixture({ vcpus, ...options });
+  for (const v of f.lapic) write(f, v, SVR, 0x1ff);
+  return f;
+}
+
+const write = (f: Fixture, v: number, reg: number, value: number) => f.k.mmioWrite(v, reg, 4, value >>> 0);
+const read = (f: Fixture, v: number, reg: number): number => f.k.mmioRead(v, reg, 4);
+
+/** Takes the next vector as deliver.ts would; -1 if none goes in. */
+function take(f: Fixture, v: number): number {
+  f.k.sync(v);
+  const vector = f.k.nextVector(v) | 0;
+  if (vector >= 0) f.k.acknowledge(v, vector);
+  return vector;
+}
+
+function x2apic(f: Fixture, v: number): void {
+  expect(f.k.writeApicBase(v, BASE | EN | EXTD)).toBe(1);
+}
+
+const rdmsr = (f: Fixture, v: number, msr: number): bigint | null =>
+  f.k.msrRead(v, msr) ? struct(f.m, "kernel/virq/vlapic.ts", "Vlapic", v).msrValue : null;
+const wrmsr = (f: Fixture, v: number, msr: number, value: bigint): boolean => f.k.msrWrite(v, msr, value) === 1;
+
+test("after power-up the registers have the manual's values", async () => {
+  const f = await vmFixture({ vcpus: 2 });
+  const [, v] = f.lapic;
+  expect(read(f, v, 0x20)).toBe(1 << 24);
+  expect(read(f, v, 0x30)).toBe(0x50014);
+  expect(read(f, v, SVR)).toBe(0xff);
+  expect(read(f, v, 0xe0)).toBe(0xffffffff);
+  for (let reg = LVT_TIMER; reg <= LVT_ERROR; reg += 16) expect(read(f, v, reg)).toBe(MASKED);
+  for (const reg of [0x80, 0xa0, 0xd0, ESR, ICR, TMICT, TMCCT, TDCR]) expect(read(f, v, reg)).toBe(0);
+  expect(f.vcpu[0].apicBase).toBe(BASE | EN | 0x100n);
+  expect(f.vcpu[1].apicBase).toBe(BASE | EN);
+});
+
+test("only one vector of a class is in service, and a higher class interrupts it", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  for (const vector of [0x31, 0x35, 0x52]) f.k.accept(v, vector, 0);
+  expect(take(f, v)).toBe(0x52);
+  expect(take(f, v)).toBe(-1);
+  write(f, v, 0xb0, 0);
+  expect(take(f, v)).toBe(0x35);
+  f.k.accept(v, 0x41, 0);
+  expect(take(f, v)).toBe(0x41);
+  write(f, v, 0xb0, 0);
+  expect(take(f, v)).toBe(-1); // 31H is of the class in service
+  write(f, v, 0xb0, 0);
+  expect(take(f, v)).toBe(0x31);
+});
+
+test("every vector from 16 on goes through IRR and ISR; below 16 it is an error", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  for (let vector = 16; vector < 256; vector++) {
+    expect(f.k.accept(v, vector, 0)).toBe(1);
+    f.k.sync(v);
+    expect(read(f, v, 0x200 + (vector >> 5) * 16)).toBe((1 << (vector & 31)) >>> 0);
+    expect(take(f, v)).toBe(vector);
+    expect(read(f, v, 0x100 + (vector >> 5) * 16)).toBe((1 << (vector & 31)) >>> 0);
+    expect(read(f, v, 0x200 + (vector >> 5) * 16)).toBe(0);
+    write(f, v, 0xb0, 0);
+  }
+  for (let vector = 0; vector < 16; vector++) expect(f.k.accept(v, vector, 0)).toBe(0);
+  write(f, v, ESR, 0);
+  expect(read(f, v, ESR)).toBe(1 << 6);
+});
+
+test("TPR holds back its class and those below; PPR is the higher of TPR and ISR", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  write(f, v, 0x80, 0x45);
+  expect(read(f, v, 0xa0)).toBe(0x45);
+  f.k.accept(v, 0x4f, 0);
+  expect(take(f, v)).toBe(-1);
+  expect(f.k.tprThreshold(v)).toBe(4);
+  f.vcpu[0].pending = 0;
+  f.k.writeCr8(v, 3n);
+  expect(f.vcpu[0].pending & PENDING.INTERRUPT).toBe(PENDING.INTERRUPT);
+  expect(f.k.readCr8(v)).toBe(3n);
+  expect(take(f, v)).toBe(0x4f);
+  expect(read(f, v, 0xa0)).toBe(0x40);
+  write(f, v, 0x80, 0x4a);
+  expect(read(f, v, 0xa0)).toBe(0x4a);
+  expect(f.k.tprThreshold(v)).toBe(0);
+});
+
+test("software disable masks the LVT for good and keeps what was requested", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  write(f, v, LVT_TIMER, 0x40);
+  f.k.accept(v, 0x61, 0);
+  f.k.sync(v);
+  write(f, v, SVR, 0xff);
+  expect(read(f, v, LVT_TIMER)).toBe(MASKED | 0x40);
+  write(f, v, LVT_TIMER, 0x40);
+  expect(read(f, v, LVT_TIMER)).toBe(MASKED | 0x40);
+  expect(f.k.accept(v, 0x62, 0)).toBe(0);
+  expect(take(f, v)).toBe(-1);
+  write(f, v, SVR, 0x1ff);
+  expect(read(f, v, LVT_TIMER)).toBe(MASKED | 0x40);
+  expect(take(f, v)).toBe(0x61);
+});
+
+test("ESR shows errors only after it was written, and the error interrupt comes once until then", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  write(f, v, LVT_ERROR, 0xe0);
+  write(f, v, ICR, 0x0000_0005 | (1 << 18)); // fixed, vector 5, self
+  expect(read(f, v, ESR)).toBe(0);
+  expect(take(f, v)).toBe(0xe0);
+  write(f, v, 0xb0, 0);
+  read(f, v, 0x3f0); // a reserved register
+  expect(take(f, v)).toBe(-1);
+  write(f, v, ESR, 0);
+  expect(read(f, v, ESR)).toBe((1 << 5) | (1 << 7));
+  write(f, v, ESR, 0);
+  expect(read(f, v, ESR)).toBe(0);
+});
+
+test("an illegal vector in the error entry itself does not come back for ever", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  write(f, v, LVT_ERROR, 0x03);
+  write(f, v, ICR, 0x05 | (1 << 18));
+  expect(take(f, v)).toBe(-1);
+});
+
+test("narrow reads see their part of a register, other shapes zero; only whole writes count", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  expect(f.k.mmioRead(v, 0x30, 1)).toBe(0x14);
+  expect(f.k.mmioRead(v, 0x32, 1)).toBe(0x05);
+  expect(f.k.mmioRead(v, 0x30, 2)).toBe(0x14);
+  expect(f.k.mmioRead(v, 0x34, 4)).toBe(0);
+  expect(f.k.mmioRead(v, 0x32, 4)).toBe(0);
+  f.k.mmioWrite(v, 0x80, 1, 0x55);
+  f.k.mmioWrite(v, 0x84, 4, 0x55);
+  expect(read(f, v, 0x80)).toBe(0);
+});
+
+// ---- Interprocessor interrupts
+
+/** Which of the VM's APICs have `vector` requested. */
+function receivers(f: Fixture, vector: number): number[] {
+  return f.lapic.flatMap((v, i) => {
+    f.k.sync(v);
+    return f.k.testVector(v, 0x200, vector) ? [i] : [];
+  });
+}
+
+test("ICR shorthands reach self, all, and all but self", async () => {
+  const f = await apic(4);
+  write(f, f.lapic[1], ICR, 0x41 | (1 << 18));
+  expect(receivers(f, 0x41)).toEqual([1]);
+  write(f, f.lapic[1], ICR, 0x42 | (2 << 18));
+  expect(receivers(f, 0x42)).toEqual([0, 1, 2, 3]);
+  write(f, f.lapic[1], ICR, 0x43 | (3 << 18));
+  expect(receivers(f, 0x43)).toEqual([0, 2, 3]);
+});
+
+test("physical, flat logical and cluster logical destinations", async () => {
+  const f = await apic(4);
+  const send = (destination: number, low: number) => {
+    write(f, f.lapic[0], ICR_HIGH, destination << 24);
+    write(f, f.lapic[0], ICR, low);
+  };
+  send(2, 0x40);
+  expect(receivers(f, 0x40)).toEqual([2]);
+  send(0xff, 0x41);
+  expect(receivers(f, 0x41)).toEqual([0, 1, 2, 3]);
+  send(9, 0x42);
+  expect(receivers(f, 0x42)).toEqual([]);
+  f.lapic.forEach((v, i) => {
+    write(f, v, 0xd0, (1 << i) << 24);
+  });
+  send(0b1010, 0x50 | 0x800);
+  expect(receivers(f, 0x50)).toEqual([1, 3]);
+  f.lapic.forEach((v, i) => {
+    write(f, v, 0xe0, 0x0fffffff);
+    write(f, v, 0xd0, (((i >> 1) << 4) | (1 << (i & 1))) << 24);
+  });
+  expect(read(f, f.lapic[0], 0xe0)).toBe(0x0fffffff);
+  send(0x12, 0x51 | 0x800);
+  expect(receivers(f, 0x51)).toEqual([3]);
+  send(0x13, 0x52 | 0x800);
+  expect(receivers(f, 0x52)).toEqual([2, 3]);
+  send(0xff, 0x53 | 0x800);
+  expect(receivers(f, 0x53)).toEqual([0, 1, 2, 3]);
+});
+
+test("lowest priority goes to the one with the lowest processor priority", async () => {
+  const f = await apic(3);
+  write(f, f.lapic[0], 0x80, 0x60);
+  write(f, f.lapic[1], 0x80, 0x20);
+  write(f, f.lapic[2], 0x80, 0x50);
+  write(f, f.lapic[0], ICR_HIGH, 0xff << 24);
+  write(f, f.lapic[0], ICR, 0x71 | 0x100);
+  expect(receivers(f, 0x71)).toEqual([1]);
+});
+
+test("NMI, INIT and start-up IPIs become requests of the vCPU; INIT de-assert is nothing", async () => {
+  const f = await apic(2);
+  const to1 = (low: number) => {
+    write(f, f.lapic[0], ICR_HIGH, 1 << 24);
+    write(f, f.lapic[0], ICR, low);
+  };
+  to1(0x400);
+  expect(f.vcpu[1].pending).toBe(PENDING.NMI);
+  expect(f.vcpu[1].nmisPending).toBe(1);
+  to1(0x0_8500); // INIT, level, de-assert
+  expect(f.vcpu[1].pending & PENDING.INIT).toBe(0);
+  to1(0x0_c500);
+  expect(f.vcpu[1].pending & PENDING.INIT).toBe(PENDING.INIT);
+  to1(0x0_4699);
+  expect(f.vcpu[1].pending & PENDING.SIPI).toBe(PENDING.SIPI);
+  expect(f.vcpu[1].sipiVector).toBe(0x99);
+  to1(0x0_4611);
+  expect(f.vcpu[1].sipiVector).toBe(0x99);
+  expect(f.vm.kicks).toBe(2);
+  expect(f.vcpu[0].pending).toBe(0);
+});
+
+test("a disabled APIC takes INIT and start-up, nothing else", async () => {
+  const f = await apic(2);
+  f.k.writeApicBase(f.lapic[1], BASE);
+  write(f, f.lapic[0], ICR, 0x41 | (3 << 18));
+  write(f, f.lapic[0], ICR, 0x400 | (3 << 18));
+  expect(f.vcpu[1].pending).toBe(0);
+  write(f, f.lapic[0], ICR, 0x4500 | (3 << 18));
+  expect(f.vcpu[1].pending).toBe(PENDING.INIT);
+});
+
+test("INIT resets the registers and keeps base, mode and ID", async () => {
+  const f = await apic(2);
+  const v = f.lapic[1];
+  x2apic(f, v);
+  wrmsr(f, v, 0x80f, 0x1ffn);
+  wrmsr(f, v, 0x808, 0x50n);
+  f.k.onInit(v);
+  expect(rdmsr(f, v, 0x808)).toBe(0n);
+  expect(rdmsr(f, v, 0x80f)).toBe(0xffn);
+  expect(rdmsr(f, v, 0x802)).toBe(1n);
+});
+
+// ---- x2APIC
+
+test("x2APIC: which MSRs exist, and which way they can be accessed", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  expect(rdmsr(f, v, 0x803)).toBe(null);
+  expect(wrmsr(f, v, 0x808, 0n)).toBe(false);
+  x2apic(f, v);
+  const readable = new Set([0x802, 0x803, 0x808, 0x80a, 0x80d, 0x80f, 0x828, 0x830, 0x838, 0x839, 0x83e]);
+  for (let msr = 0x810; msr < 0x828; msr++) readable.add(msr);
+  for (let msr = 0x832; msr <= 0x837; msr++) readable.add(msr);
+  const writable = new Set([0x808, 0x80b, 0x80f, 0x828, 0x830, 0x838, 0x83e]);
+  for (let msr = 0x832; msr <= 0x837; msr++) writable.add(msr);
+  for (let msr = 0x800; msr < 0x900; msr++) {
+    expect(rdmsr(f, v, msr) !== null, `RDMSR ${msr.toString(16)}`).toBe(readable.has(msr));
+    if (msr !== 0x83f) expect(wrmsr(f, v, msr, 0n), `WRMSR ${msr.toString(16)}`).toBe(writable.has(msr));
+  }
+  expect(wrmsr(f, v, 0x83f, 0x20n)).toBe(true);
+});
+
+test("x2APIC: reserved bits fault, one by one", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  x2apic(f, v);
+  const allowed: Record<number, bigint> = {
+    2056: 0xffn,
+    2059: 0n,
+    2063: 0x3ffn,
+    2088: 0n,
+    2096: 0xffffffff_000cdfffn,
+    2098: 0x750ffn,
+    2099: 0x157ffn,
+    2100: 0x157ffn,
+    2101: 0x1f7ffn,
+    2102: 0x1f7ffn,
+    2103: 0x150ffn,
+    2104: 0xffffffffn,
+    2110: 0xbn,
+    2111: 0xffn,
+  };
+  for (const [msr, bits] of Object.entries(allowed)) {
+    for (let bit = 0n; bit < 64n; bit++) {
+      const ok = ((bits >> bit) & 1n) === 1n;
+      expect(wrmsr(f, v, Number(msr), 1n << bit), `${Number(msr).toString(16)} bit ${bit}`).toBe(ok);
+    }
+  }
+});
+
+test("x2APIC: 32-bit destinations, the derived logical ID, self IPI", async () => {
+  const f = await apic(16);
+  for (const v of f.lapic) {
+    x2apic(f, v);
+    wrmsr(f, v, 0x80f, 0x1ffn);
+  }
+  expect(rdmsr(f, f.lapic[5], 0x802)).toBe(5n);
+  expect(rdmsr(f, f.lapic[5], 0x80d)).toBe(1n << 5n);
+  wrmsr(f, f.lapic[0], 0x830, (7n << 32n) | 0x40n);
+  expect(receivers(f, 0x40)).toEqual([7]);
+  wrmsr(f, f.lapic[0], 0x830, (0xffn << 32n) | 0x41n); // no broadcast in 32 bits
+  expect(receivers(f, 0x41)).toEqual([]);
+  wrmsr(f, f.lapic[0], 0x830, (0xffffffffn << 32n) | 0x42n);
+  expect(receivers(f, 0x42).length).toBe(16);
+  wrmsr(f, f.lapic[0], 0x830, (0x0000_0a00n << 32n) | 0x843n);
+  expect(receivers(f, 0x43)).toEqual([9, 11]);
+  wrmsr(f, f.lapic[0], 0x830, (0x0001_0001n << 32n) | 0x844n);
+  expect(receivers(f, 0x44)).toEqual([]);
+  wrmsr(f, f.lapic[3], 0x83f, 0x45n);
+  expect(receivers(f, 0x45)).toEqual([3]);
+  expect(rdmsr(f, f.lapic[0], 0x830)).toBe((0x0001_0001n << 32n) | 0x844n);
+});
+
+test("IA32_APIC_BASE: allowed and forbidden transitions", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  const set = (value: bigint) => f.k.writeApicBase(v, value) === 1;
+  expect(set(BASE | EXTD)).toBe(false);
+  for (const bit of [0n, 1n, 7n, 9n, 39n, 63n]) expect(set(BASE | EN | (1n << bit))).toBe(false);
+  expect(set(BASE | EN | EXTD)).toBe(true);
+  expect(set(BASE | EN)).toBe(false);
+  expect(set(BASE)).toBe(true);
+  expect(set(BASE | EN | EXTD)).toBe(false);
+  expect(set(BASE | EN)).toBe(true);
+  expect(read(f, v, SVR)).toBe(0xff);
+  expect(read(f, v, 0x20)).toBe(0);
+  expect(set(0x1_0000_0000n | EN)).toBe(true);
+  expect(f.k.mmioBase(v)).toBe(0x1_0000_0000n);
+  expect(set(0x1_0000_0000n | EN | EXTD)).toBe(true);
+  expect(f.k.mmioBase(v)).toBe(0xffffffffffffffffn);
+});
+
+// ---- Timer. The fake machine's TSC runs at 2 GHz, and so does the APIC timer.
+
+const shifts: [number, number][] = [
+  [0, 1],
+  [1, 2],
+  [2, 3],
+  [3, 4],
+  [8, 5],
+  [9, 6],
+  [10, 7],
+  [11, 0],
+];
+
+test.each(shifts)("one-shot timer with divide value %i counts at 1 / 2^%i of the TSC", async (tdcr, shift) => {
+  const f = await apic();
+  const [v] = f.lapic;
+  write(f, v, TDCR, tdcr);
+  write(f, v, LVT_TIMER, 0x40);
+  write(f, v, TMICT, 1000);
+  const ticks = 1000 << shift;
+  expect(Number(f.k.nextDeadline(f.at[0])) - f.m.clock.ticks).toBe(ticks);
+  f.pass((ticks / 2 / 4) * 1);
+  expect(read(f, v, TMCCT)).toBe(750);
+  f.pass(ticks / 2 + 1);
+  expect(read(f, v, TMCCT)).toBe(0);
+  expect(take(f, v)).toBe(0x40);
+  write(f, v, 0xb0, 0);
+  f.pass(1e6);
+  expect(take(f, v)).toBe(-1);
+});
+
+test("initial counts of 0 and 1", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  write(f, v, TDCR, 11);
+  write(f, v, LVT_TIMER, 0x40);
+  write(f, v, TMICT, 1);
+  f.pass(1);
+  expect(take(f, v)).toBe(0x40);
+  write(f, v, 0xb0, 0);
+  write(f, v, TMICT, 100);
+  write(f, v, TMICT, 0);
+  f.pass(1e6);
+  expect(take(f, v)).toBe(-1);
+  write(f, v, LVT_TIMER, PERIODIC | 0x41);
+  write(f, v, TMICT, 1);
+  f.pass(10);
+  expect(take(f, v)).toBe(0x41);
+  write(f, v, TMICT, 0);
+  expect(f.k.nextDeadline(f.at[0])).toBe(0xffffffffffffffffn);
+});
+
+test("the periodic timer keeps its grid, and missed periods merge into one", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  write(f, v, TDCR, 11);
+  write(f, v, LVT_TIMER, PERIODIC | 0x40);
+  write(f, v, TMICT, 20_000);
+  const start = f.m.clock.ticks;
+  for (let i = 1; i <= 3; i++) {
+    f.pass(10_000);
+    expect(take(f, v)).toBe(0x40);
+    write(f, v, 0xb0, 0);
+  }
+  f.m.clock.ticks = start + 20_000 * 10 + 500;
+  f.k.expire(f.at[0], BigInt(f.m.clock.ticks));
+  expect(take(f, v)).toBe(0x40);
+  write(f, v, 0xb0, 0);
+  expect(take(f, v)).toBe(-1);
+  expect(Number(f.k.nextDeadline(f.at[0]))).toBe(start + 20_000 * 11);
+});
+
+test("a masked timer counts and does not interrupt", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  write(f, v, TDCR, 11);
+  write(f, v, LVT_TIMER, MASKED | 0x40);
+  write(f, v, TMICT, 2000);
+  f.pass(500);
+  expect(read(f, v, TMCCT)).toBe(1000);
+  f.pass(1000);
+  expect(read(f, v, TMCCT)).toBe(0);
+  expect(take(f, v)).toBe(-1);
+});
+
+test("changing between one-shot and periodic keeps a running count and wakes no finished one", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  write(f, v, TDCR, 11);
+  write(f, v, LVT_TIMER, 0x40);
+  write(f, v, TMICT, 2000);
+  f.pass(2000);
+  write(f, v, LVT_TIMER, PERIODIC | 0x40);
+  expect(read(f, v, TMCCT)).toBe(0);
+  write(f, v, TMICT, 20_000);
+  f.pass(15_000); // one and a half periods
+  expect(read(f, v, TMCCT)).toBe(10_000);
+  write(f, v, LVT_TIMER, 0x40);
+  expect(read(f, v, TMCCT)).toBe(10_000);
+  f.pass(6_000);
+  expect(read(f, v, TMCCT)).toBe(0);
+});
+
+test("a new divide value goes on with what is left of the count", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  write(f, v, TDCR, 11);
+  write(f, v, LVT_TIMER, 0x40);
+  write(f, v, TMICT, 2000);
+  f.pass(500);
+  write(f, v, TDCR, 0);
+  expect(read(f, v, TMCCT)).toBe(1000);
+  expect(Number(f.k.nextDeadline(f.at[0])) - f.m.clock.ticks).toBe(2000);
+});
+
+test("TSC deadline: guest time, past deadlines, disarming, reading back", async () => {
+  const offset = -500_000n;
+  const f = await apic(1, { tscOffset: offset });
+  const [v] = f.lapic;
+  const now = () => BigInt(f.m.clock.ticks);
+  f.k.writeTscDeadline(v, 5n, now()); // not in deadline mode: ignored
+  expect(f.k.nextDeadline(f.at[0])).toBe(0xffffffffffffffffn);
+  write(f, v, LVT_TIMER, TSC_DEADLINE | 0x40);
+  const deadline = now() + offset + 4000n;
+  f.k.writeTscDeadline(v, deadline, now());
+  expect(f.k.readTscDeadline(v)).toBe(deadline);
+  expect(f.k.nextDeadline(f.at[0])).toBe(now() + 4000n);
+  f.pass(1999);
+  expect(take(f, v)).toBe(-1);
+  f.pass(2);
+  expect(take(f, v)).toBe(0x40);
+  write(f, v, 0xb0, 0);
+  expect(f.k.readTscDeadline(v)).toBe(0n);
+  f.k.writeTscDeadline(v, 1n, now());
+  f.pass(0);
+  expect(take(f, v)).toBe(0x40);
+  write(f, v, 0xb0, 0);
+  f.k.writeTscDeadline(v, 0xffffffffffffffffn, now());
+  expect(f.k.nextDeadline(f.at[0])).toBeGreaterThan(1n << 63n);
+  f.k.writeTscDeadline(v, 0n, now());
+  expect(f.k.nextDeadline(f.at[0])).toBe(0xffffffffffffffffn);
+  write(f, v, TMICT, 100);
+  expect(read(f, v, TMCCT)).toBe(0);
+  f.k.writeTscDeadline(v, now() + 100_000n, now());
+  write(f, v, LVT_TIMER, 0x40);
+  expect(f.k.readTscDeadline(v)).toBe(0n);
+  expect(f.k.nextDeadline(f.at[0])).toBe(0xffffffffffffffffn);
+});
+
+// ---- LINT pins
+
+test("LINT0 in ExtINT mode lets the 8259 through; a disabled APIC is a wire", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  expect(f.k.acceptsExtInt(v)).toBe(0);
+  write(f, v, LVT_LINT0, 0x700);
+  expect(f.k.acceptsExtInt(v)).toBe(1);
+  write(f, v, LVT_LINT0, MASKED | 0x700);
+  expect(f.k.acceptsExtInt(v)).toBe(0);
+  f.k.writeApicBase(v, BASE);
+  expect(f.k.acceptsExtInt(v)).toBe(1);
+});
+
+test("LINT0 in fixed and NMI mode fires on a rising edge", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  write(f, v, LVT_LINT0, 0x55);
+  f.k.setLint(v, 0, 1);
+  f.k.setLint(v, 0, 1);
+  expect(take(f, v)).toBe(0x55);
+  write(f, v, 0xb0, 0);
+  expect(take(f, v)).toBe(-1);
+  f.k.setLint(v, 0, 0);
+  write(f, v, LVT_LINT0, 0x400);
+  f.k.setLint(v, 0, 1);
+  expect(f.vcpu[0].nmisPending).toBe(1);
+});
+
+test("posted requests survive any interleaving with the owner's folding", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  let seed = 12345;
+  const random = (n: number) => {
+    seed = (seed * 1103515245 + 12345) & 0x7fffffff;
+    return seed % n;
+  };
+  const wanted = new Set<number>();
+  for (let i = 0; i < 2000; i++) {
+    const vector = 16 + random(240);
+    f.k.accept(v, vector, random(2));
+    wanted.add(vector);
+    if (random(3) === 0) {
+      const taken = take(f, v);
+      if (taken >= 0) {
+        expect(wanted.delete(taken)).toBe(true);
+        write(f, v, 0xb0, 0);
+      }
+    }
+  }
+  for (let taken = take(f, v); taken >= 0; taken = take(f, v)) {
+    expect(wanted.delete(taken)).toBe(true);
+    write(f, v, 0xb0, 0);
+  }
+  expect(wanted.size).toBe(0);
+});
