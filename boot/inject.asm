@@ -60,9 +60,10 @@ insn_injectFault:
 .invalid_opcode:
                 ud2
                 ret
+; An address that is not canonical.
 .general_protection:
-                mov     ecx, 0xffffffff
-                rdmsr
+                mov     rax, 1 << 55
+                mov     eax, [rax]
                 ret
 .write_rodata:  mov     rax, image_rodata
                 mov     byte [rax], 0
