@@ -6,6 +6,7 @@ import * as apic from "../kernel/cpu/apic";
 import { Vector } from "../kernel/cpu/vector";
 import * as log from "../kernel/lib/log";
 import { Status } from "../kernel/lib/status";
+import { onShootdown } from "../kernel/mm/shootdown";
 import * as ioapic from "./ioapic";
 import * as lapic from "./lapic";
 import * as uart from "./uart";
@@ -58,8 +59,10 @@ export function dispatch(vector: u32): void {
   // Neither has a bit in the ISR to clear.
   if (vector == <u32>Vector.SPURIOUS || vector < <u32>Vector.DEVICE_FIRST) return;
   if (vector == <u32>Vector.ERROR) atomic.or<u32>(shared + 4, lapic.takeErrors());
+  else if (vector == <u32>Vector.SHOOTDOWN) onShootdown();
   else if (row.handler == <u8>Handler.UART) uart.receive(uart.uartAt(row.argument));
-  // TIMER, KICK and SHOOTDOWN only wake: the loops look at the timer queue and the CPU's pending bits.
+  else if (vector == <u32>Vector.SHOOTDOWN) onShootdown();
+  // TIMER and KICK only wake: the loops look at the timer queue and the CPU's pending bits.
   apic.eoi();
 }
 

@@ -7,7 +7,7 @@ import { GLYPH_DOTS, GLYPH_ROWS, glyphOf } from "./font";
 import { devicestore16, devicestore32, devicestore8 } from "../kernel/cpu/insn";
 import * as log from "../kernel/lib/log";
 import { Status } from "../kernel/lib/status";
-import { mapDevice } from "../kernel/mm/hostmap";
+import { mapDevice, mapFramebuffer } from "../kernel/mm/hostmap";
 
 const TEXT_MEMORY: u64 = 0xb_8000;
 const LIGHT_GREY: u32 = 0x0700; // attribute of a character in text memory
@@ -70,12 +70,10 @@ function refuse(bits: u32): Status {
 }
 
 function start(newKind: boot.FramebufferKind): Status {
-  if (
-    mapDevice(base & ~(<u64>4095), ((base & 4095) + <u64>pitch * screenLines(newKind) + 4095) & ~(<u64>4095)) !=
-    Status.OK
-  ) {
-    return Status.NOT_FOUND;
-  }
+  const first = base & ~(<u64>4095);
+  const bytes = (base - first + <u64>pitch * screenLines(newKind) + 4095) & ~(<u64>4095);
+  const status = newKind == boot.FramebufferKind.RGB ? mapFramebuffer(first, bytes) : mapDevice(first, bytes);
+  if (status) return status;
   kind = newKind;
   memory.fill(cells, 0, columns * rows); // nothing is known: every character is drawn once
   for (let i: u32 = 0; i < columns * rows; i++) show(i, 0x20);
