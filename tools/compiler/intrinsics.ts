@@ -150,7 +150,7 @@ function guarded(instruction: string): string[] {
     "%l_fixup: xor eax, eax",
     "jmp %l_done",
     "[section .fixup]",
-    "dd %l_fault - basalt_text, %l_fixup - basalt_text",
+    "dq %l_fault, %l_fixup",
     "[section .text]",
   ];
 }
