@@ -16,12 +16,10 @@ export class CpuBlock {
   self: u32; // this block's address; GS:0
   index: u32;
   apicId: u32;
-  state: u32; // CpuState; atomics
+  pad: u32;
   work: u32; // bits that other CPUs set; atomics
   flushSeen: u32; // the last shootdown that this CPU carried out; atomics
   descriptors: u64; // pa of the frame with its GDT and TSS
-  waitedTicks: u64; // TSC ticks that bring-up spent waiting
-  interrupts: u64; // taken so far
   entryTsc: u64; // boot CPU: the counter when boot/entry.asm began
 }
 if (offsetof<CpuBlock>("index") != 4) ERROR("CpuBlock: index does not match boot/");
@@ -70,13 +68,15 @@ export function initBlock(index: u32, apicId: u32): void {
   block.self = <u32>changetype<usize>(block);
   block.index = index;
   block.apicId = apicId;
-  setState(index, CpuState.STARTING);
+  atomic.store<u8>(states + <usize>index, <u8>CpuState.STARTING);
   if (index >= cpuCount()) atomic.store<u32>(counts, index + 1);
 }
 
-export function setState(index: u32, state: CpuState): void {
-  if (state == CpuState.ONLINE) atomic.add<u32>(counts, 1, 4);
-  atomic.store<u8>(states + <usize>index, <u8>state);
+/** Moves CPU `index` from one state to the next; false if it is in another, because somebody was faster. */
+export function offer(index: u32, from: CpuState, to: CpuState): bool {
+  if (atomic.cmpxchg<u8>(states + <usize>index, <u8>from, <u8>to) != <u8>from) return false;
+  if (to == CpuState.ONLINE) atomic.add<u32>(counts, 1, 4);
+  return true;
 }
 
 /** Sets bits in CPU `index`'s mailbox; the caller wakes it with Vector.KICK. */
