@@ -75,7 +75,7 @@ function deliverByHardware(vcpu: Vcpu, v: Vlapic, taken: bool): void {
     ext = wantsExtInt(vcpu, v);
   }
   requestInterruptWindow(vcpu, ext);
-  if (v.eoiBitmapStale) writeEoiBitmap(vcpu, v);
+  if (v.eoiBitmapStale) writeEoiBitmap(v);
   const request = isSoftwareEnabled(v) ? highest(v, LapicReg.IRR) : -1;
   const serving = highest(v, LapicReg.ISR);
   setVirtualInterrupts(vcpu, request < 0 ? 0 : <u32>request, serving < 0 ? 0 : <u32>serving);
@@ -90,10 +90,10 @@ function injectExtInt(vcpu: Vcpu, v: Vlapic): void {
 }
 
 /** Only level-triggered vectors need an exit at EOI: the I/O APIC waits for it. */
-function writeEoiBitmap(vcpu: Vcpu, v: Vlapic): void {
+function writeEoiBitmap(v: Vlapic): void {
   v.eoiBitmapStale = 0;
   for (let word: u32 = 0; word < 4; word++) {
     const tmr = v.page + LapicReg.TMR + ((<usize>word) << 5);
-    setEoiExit(vcpu, word, <u64>load<u32>(tmr) | ((<u64>load<u32>(tmr, 16)) << 32));
+    setEoiExit(word, <u64>load<u32>(tmr) | ((<u64>load<u32>(tmr, 16)) << 32));
   }
 }

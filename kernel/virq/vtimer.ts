@@ -92,7 +92,7 @@ export function writeTscDeadline(v: Vlapic, deadline: u64, now: u64): void {
     v.timerDeadline = 0;
     return;
   }
-  const guestNow = now + v.vcpu.vm.tscOffset;
+  const guestNow = now + v.vcpu.vm.tscOffset + v.vcpu.tscAdjust;
   if (deadline <= guestNow) {
     v.timerDeadline = now;
     return;

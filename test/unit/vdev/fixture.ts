@@ -87,8 +87,8 @@ export function logReader(m: Machine): () => string[] {
   let ring = 0;
   return () => {
     const bytes = Buffer.from(m.memory.buffer);
-    ring ||= bytes.indexOf("BASALTLG", 0x1_0000, "latin1");
-    if (ring < 0) return [];
+    if (ring <= 0) ring = bytes.indexOf("BASALTLG", 0x1_0000, "latin1");
+    if (ring < 0) return []; // no line was ever written
     const count = bytes.readUInt32LE(ring + 16);
     const lines: string[] = [];
     for (; seen < count; seen++) {
