@@ -1,0 +1,429 @@
+// Extended page tables: from guest-physical to host-physical, four levels, leaves of 4 KiB, 2 MiB and
+// 1 GiB. A leaf is installed only for frames that belong to the VM. What needs memory is prepared first
+// and becomes visible with one store, so that a refusal leaves the translation as it was. Nothing here
+// invalidates: after a leaf lost rights or moved, the caller does (vmx/vpid.ts).
+// Intel SDM Vol. 3, "EPT Translation Mechanism".
+//
+//   leaf: 0 R  1 W  2 X  5:3 memory type  6 ignore PAT  7 large  8 accessed  9 dirty  51:12 address
+
+import { Status } from "../lib/status";
+import { levelOf, Owner } from "./block";
+import { allocFrame, freeRun, isOwned } from "./frame";
+import { uniformType } from "./memtype";
+import { entryFor } from "./pagetable";
+import { readEntry, swapEntry, writeEntry, zeroFrame } from "./phys";
+
+/** Rights of a leaf. X alone needs the capability execute-only; W without R is never legal. */
+export const enum EptBit {
+  READ = 1,
+  WRITE = 2,
+  EXECUTE = 4,
+  ALL = 7,
+}
+
+const RIGHTS: u64 = 7;
+const TYPE_SHIFT: u64 = 3;
+const IGNORE_PAT: u64 = 1 << 6;
+const LARGE: u64 = 1 << 7;
+const ACCESSED: u64 = 1 << 8;
+const DIRTY: u64 = 1 << 9;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/** An entry that refers to a table: rights are cut at the leaf alone. */
+const TABLE: u64 = RIGHTS;
+
+const TOP: u32 = 4;
+const MIXED: u32 = 0xff;
+/** Guest-physical addresses that four levels translate. */
+export const EPT_LIMIT: u64 = (<u64>1) << 48;
+
+/** EPT pointer: write-back tables, four levels, and accessed and dirty flags where they are. */
+export function eptPointer(root: u64, accessedDirty: bool): u64 {
+  return root | 6 | (3 << 3) | (accessedDirty ? 1 << 6 : 0);
+}
+
+/** An empty table; 0 if there is no frame. */
+export function createEpt(): u64 {
+  const root = allocFrame(Owner.TABLE);
+  if (root) zeroFrame(root);
+  return root;
+}
+
+/** Frees the tables. The frames that they mapped are their owner's. */
+export function destroyEpt(root: u64): void {
+  for (let i: u64 = 0; i < 4096; i += 8) destroyTable(readEntry(root + i), 3);
+  freeRun(root, 12, Owner.TABLE);
+}
+
+/** Frees the table of `level` that `entry` refers to, with what is below: three levels, no recursion. */
+function destroyTable(entry: u64, level: u32): void {
+  if (!refersToTable(entry)) return;
+  const table = entry & ADDRESS;
+  if (level > 1) for (let i: u64 = 0; i < 4096; i += 8) destroyDirectory(readEntry(table + i), level - 1);
+  freeRun(table, 12, Owner.TABLE);
+}
+
+function destroyDirectory(entry: u64, level: u32): void {
+  if (!refersToTable(entry)) return;
+  const table = entry & ADDRESS;
+  if (level > 1) for (let i: u64 = 0; i < 4096; i += 8) destroyLast(readEntry(table + i));
+  freeRun(table, 12, Owner.TABLE);
+}
+
+function destroyLast(entry: u64): void {
+  if (refersToTable(entry)) freeRun(entry & ADDRESS, 12, Owner.TABLE);
+}
+
+function refersToTable(entry: u64): bool {
+  return entry != 0 && (entry & LARGE) == 0;
+}
+
+// ---- Walking
+
+/** Level (1..3) of the leaf of the last walk(); 0: there was none. Kept for its callers' next step. */
+@unmanaged
+class Walked {
+  at: u64; // pa of the entry at which the walk ended
+  entry: u64;
+  level: u32; // of the table that holds it
+  pad: u32;
+}
+
+/**
+ * The entry that translates `gpa`: 0 if nothing does. `out`: 24 bytes for where it stands (pa, u64), the
+ * entry (u64) and the level of its table (u32), where the walk ended also if nothing is mapped.
+ */
+export function walkEpt(root: u64, gpa: u64, out: usize): u64 {
+  const w = changetype<Walked>(out);
+  let table = root;
+  let level = TOP;
+  while (true) {
+    const at = entryFor(table, level, gpa);
+    const entry = readEntry(at);
+    w.at = at;
+    w.entry = entry;
+    w.level = level;
+    if (entry == 0 || level == 1 || (level < TOP && (entry & LARGE) != 0)) return entry;
+    table = entry & ADDRESS;
+    level--;
+  }
+}
+
+/** hpa behind `gpa`, or EPT_LIMIT if nothing is mapped. `scratch`: 24 bytes. */
+export function translateEpt(root: u64, gpa: u64, scratch: usize): u64 {
+  const entry = walkEpt(root, gpa, scratch);
+  if (!entry) return EPT_LIMIT;
+  const mask = sizeOf(changetype<Walked>(scratch).level) - 1;
+  return (entry & ADDRESS & ~mask) | (gpa & mask);
+}
+
+function sizeOf(level: u32): u64 {
+  return (<u64>1) << (12 + 9 * <u64>(level - 1));
+}
+
+// ---- Mapping
+
+/** A leaf for 2^log2 bytes at `hpa`; 0 if the memory type changes within. */
+function leafFor(hpa: u64, log2Bytes: u32, access: u32): u64 {
+  const type = uniformType(hpa, log2Bytes);
+  if (type == MIXED) return 0;
+  return hpa | access | ((<u64>type) << TYPE_SHIFT) | IGNORE_PAT | (log2Bytes > 12 ? LARGE : 0);
+}
+
+/**
+ * Maps the page of 2^log2Bytes (12, 21 or 30) at `gpa` to the frames at `hpa`, which belong to VM `vm`.
+ * WRONG_OWNER, BAD_ADDRESS (unaligned, or beyond the space, or of mixed memory type), BUSY (something is
+ * there), NO_MEMORY with the tables unchanged.
+ */
+export function mapPageEpt(vm: u32, root: u64, gpa: u64, hpa: u64, log2Bytes: u32, access: u32): Status {
+  const level = levelOf(log2Bytes);
+  if (level == 0 || !legal(access)) return Status.BAD_ARGUMENT;
+  const bytes = (<u64>1) << log2Bytes;
+  if (((gpa | hpa) & (bytes - 1)) != 0 || gpa >= EPT_LIMIT) return Status.BAD_ADDRESS;
+  if (!isOwned(hpa, bytes, Owner.VM_FIRST + vm)) return Status.WRONG_OWNER;
+  const leaf = leafFor(hpa, log2Bytes, access);
+  return leaf ? install(root, gpa, level, leaf) : Status.BAD_ADDRESS;
+}
+
+function legal(access: u32): bool {
+  return access != 0 && (access & ~RIGHTS) == 0 && (access & (EptBit.READ | EptBit.WRITE)) != EptBit.WRITE;
+}
+
+/** Puts `leaf` into the table of `level`, making the tables above it. */
+function install(root: u64, gpa: u64, level: u32, leaf: u64): Status {
+  let table = root;
+  let l = TOP;
+  for (; l > level; l--) {
+    const entry = readEntry(entryFor(table, l, gpa));
+    if (entry == 0) break;
+    if (l < TOP && (entry & LARGE) != 0) return Status.BUSY;
+    table = entry & ADDRESS;
+  }
+  const at = entryFor(table, l, gpa);
+  const there = readEntry(at);
+  if (there != 0 && !(l == level && vacant(there, level))) return Status.BUSY;
+  const entry = chain(gpa, level, l, leaf);
+  if (!entry) return Status.NO_MEMORY;
+  writeEntry(at, entry);
+  if (there) freeRun(there & ADDRESS, 12, Owner.TABLE); // an empty table gave way to a large leaf
+  return Status.OK;
+}
+
+/** `entry` of a table of `level` refers to an empty page table. */
+function vacant(entry: u64, level: u32): bool {
+  if (level != 2 || (entry & LARGE) != 0) return false;
+  const table = entry & ADDRESS;
+  for (let i: u64 = 0; i < 4096; i += 8) if (readEntry(table + i) != 0) return false;
+  return true;
+}
+
+/** Builds the tables from `from` up to below `to` around `leaf`; the entry for level `to`, 0 if frames ran out. */
+function chain(gpa: u64, from: u32, to: u32, leaf: u64): u64 {
+  let entry = leaf;
+  for (let l = from; l < to; l++) {
+    const frame = allocFrame(Owner.TABLE);
+    if (!frame) {
+      unchain(gpa, l, from, entry);
+      return 0;
+    }
+    zeroFrame(frame);
+    writeEntry(entryFor(frame, l, gpa), entry);
+    entry = frame | TABLE;
+  }
+  return entry;
+}
+
+/** Frees the tables of levels from .. to - 1 that chain() made before frames ran out. */
+function unchain(gpa: u64, to: u32, from: u32, entry: u64): void {
+  let next = entry;
+  for (let l = to - 1; l >= from; l--) {
+    const frame = next & ADDRESS;
+    next = readEntry(entryFor(frame, l, gpa));
+    freeRun(frame, 12, Owner.TABLE);
+  }
+}
+
+/**
+ * Maps [gpa, gpa + bytes) to [hpa, ...) with the largest leaves that fit, up to 2^limit. All or nothing;
+ * otherwise as mapPageEpt.
+ */
+export function mapEpt(vm: u32, root: u64, gpa: u64, hpa: u64, bytes: u64, access: u32, limit: u32): Status {
+  if (((gpa | hpa | bytes) & 0xfff) != 0 || gpa > EPT_LIMIT || bytes > EPT_LIMIT - gpa) return Status.BAD_ADDRESS;
+  for (let done: u64 = 0; done < bytes; ) {
+    const size = fitting(gpa + done, hpa + done, bytes - done, limit);
+    const status = mapPageEpt(vm, root, gpa + done, hpa + done, size, access);
+    if (status) {
+      clear(root, gpa, done);
+      return status;
+    }
+    done += (<u64>1) << size;
+  }
+  return Status.OK;
+}
+
+/** log2 of the largest leaf: aligned, within the range and the limit, of one memory type. */
+function fitting(gpa: u64, hpa: u64, bytes: u64, limit: u32): u32 {
+  for (let log2: u32 = 30; log2 > 12; log2 -= 9) {
+    const size = (<u64>1) << log2;
+    if (log2 <= limit && ((gpa | hpa) & (size - 1)) == 0 && bytes >= size && uniformType(hpa, log2) != MIXED) return log2;
+  }
+  return 12;
+}
+
+/** Removes whole leaves in a range whose ends are leaf boundaries. */
+function clear(root: u64, gpa: u64, bytes: u64): void {
+  for (let done: u64 = 0; done < bytes; ) done += clearOne(root, gpa + done);
+}
+
+/** Clears the leaf at `gpa`; returns how many bytes it, or the hole there, spans. */
+function clearOne(root: u64, gpa: u64): u64 {
+  let table = root;
+  let level = TOP;
+  while (true) {
+    const at = entryFor(table, level, gpa);
+    const entry = readEntry(at);
+    const leaf = level == 1 || (level < TOP && (entry & LARGE) != 0);
+    if (entry == 0 || leaf) {
+      if (entry) writeEntry(at, 0);
+      return sizeOf(level) - (gpa & (sizeOf(level) - 1));
+    }
+    table = entry & ADDRESS;
+    level--;
+  }
+}
+
+// ---- Changing
+
+/**
+ * Takes [gpa, gpa + bytes) out. NO_MEMORY if a large leaf at an end cannot be divided; then nothing
+ * changed. The caller invalidates before the frames are used otherwise.
+ */
+export function unmapEpt(root: u64, gpa: u64, bytes: u64): Status {
+  const status = isolate(root, gpa, bytes);
+  if (status) return status;
+  for (let done: u64 = 0; done < bytes; ) done += clearOne(root, gpa + done);
+  return Status.OK;
+}
+
+/** Gives what is mapped in the range the rights `access`; holes stay. Otherwise as unmapEpt. */
+export function protectEpt(root: u64, gpa: u64, bytes: u64, access: u32): Status {
+  if (!legal(access)) return Status.BAD_ARGUMENT;
+  const status = isolate(root, gpa, bytes);
+  if (status) return status;
+  for (let done: u64 = 0; done < bytes; ) done += protectOne(root, gpa + done, access);
+  mergeEpt(root, gpa);
+  if (bytes) mergeEpt(root, gpa + bytes - 1);
+  return Status.OK;
+}
+
+function protectOne(root: u64, gpa: u64, access: u32): u64 {
+  let table = root;
+  let level = TOP;
+  while (true) {
+    const at = entryFor(table, level, gpa);
+    const entry = readEntry(at);
+    if (entry == 0 || level == 1 || (level < TOP && (entry & LARGE) != 0)) {
+      if (entry) changeRights(at, entry, access);
+      return sizeOf(level) - (gpa & (sizeOf(level) - 1));
+    }
+    table = entry & ADDRESS;
+    level--;
+  }
+}
+
+/** The processor may set accessed and dirty at any time: those bits are kept. */
+function changeRights(at: u64, entry: u64, access: u32): void {
+  let expected = entry;
+  while (true) {
+    const there = swapEntry(at, expected, (expected & ~RIGHTS) | access);
+    if (there == expected) return;
+    expected = there;
+  }
+}
+
+/** Divides large leaves that cross an end of the range. Checked before: nothing is divided in vain. */
+function isolate(root: u64, gpa: u64, bytes: u64): Status {
+  if (((gpa | bytes) & 0xfff) != 0 || gpa > EPT_LIMIT || bytes > EPT_LIMIT - gpa) return Status.BAD_ADDRESS;
+  const status = splitAt(root, gpa);
+  if (status) return status;
+  const last = splitAt(root, gpa + bytes);
+  if (last) mergeEpt(root, gpa);
+  return last;
+}
+
+/** Makes `gpa` a leaf boundary. */
+function splitAt(root: u64, gpa: u64): Status {
+  if (gpa >= EPT_LIMIT) return Status.OK;
+  let table = root;
+  for (let level = TOP; level > 1; level--) {
+    const at = entryFor(table, level, gpa);
+    let entry = readEntry(at);
+    if (entry == 0 || (gpa & (sizeOf(level) - 1)) == 0) return Status.OK;
+    if (level < TOP && (entry & LARGE) != 0) {
+      entry = split(at, entry, level);
+      if (!entry) return Status.NO_MEMORY;
+    }
+    table = entry & ADDRESS;
+  }
+  return Status.OK;
+}
+
+/** Replaces a large leaf by a table of 512 smaller ones that say the same; returns the new entry, 0 without memory. */
+function split(at: u64, leaf: u64, level: u32): u64 {
+  const frame = allocFrame(Owner.TABLE);
+  if (!frame) return 0;
+  const step = sizeOf(level - 1);
+  const attributes = (leaf & ~ADDRESS & ~(level == 2 ? LARGE : 0)) | (leaf & ADDRESS);
+  for (let i: u64 = 0; i < 512; i++) writeEntry(frame + (i << 3), attributes + i * step);
+  writeEntry(at, frame | TABLE);
+  return frame | TABLE;
+}
+
+/** Puts the 512 leaves around `gpa` together again where they agree, from 4 KiB up. Same translations, fewer entries. */
+export function mergeEpt(root: u64, gpa: u64): void {
+  if (gpa >= EPT_LIMIT) return;
+  for (let level: u32 = 2; level < TOP; level++) {
+    const at = parentOf(root, gpa, level);
+    if (!at) continue;
+    const entry = readEntry(at);
+    if (!refersToTable(entry)) continue;
+    const leaf = merged(entry & ADDRESS, level);
+    if (!leaf) return;
+    writeEntry(at, leaf);
+    freeRun(entry & ADDRESS, 12, Owner.TABLE);
+  }
+}
+
+/** pa of the entry of level `level` for `gpa`, 0 if the walk ends above. */
+function parentOf(root: u64, gpa: u64, level: u32): u64 {
+  let table = root;
+  for (let l = TOP; l > level; l--) {
+    const entry = readEntry(entryFor(table, l, gpa));
+    if (entry == 0 || (l < TOP && (entry & LARGE) != 0)) return 0;
+    table = entry & ADDRESS;
+  }
+  return entryFor(table, level, gpa);
+}
+
+/** The large leaf that says what the 512 entries of `table` say; 0 if they do not agree. */
+function merged(table: u64, level: u32): u64 {
+  const first = readEntry(table);
+  const step = sizeOf(level - 1);
+  const want = level == 2 ? 0 : LARGE;
+  if (first == 0 || (first & LARGE) != want || (first & ADDRESS & (sizeOf(level) - 1)) != 0) return 0;
+  const same = first & ~(ACCESSED | DIRTY);
+  let flags = first & (ACCESSED | DIRTY);
+  for (let i: u64 = 1; i < 512; i++) {
+    const entry = readEntry(table + (i << 3));
+    if ((entry & ~(ACCESSED | DIRTY)) != same + i * step) return 0;
+    flags |= entry & (ACCESSED | DIRTY);
+  }
+  return same | flags | LARGE;
+}
+
+// ---- First touch
+
+/** Makes the tables for [gpa, gpa + bytes) down to 4 KiB leaves, without leaves. NO_MEMORY: what was made stays for destroyEpt. */
+export function reserveEpt(root: u64, gpa: u64, bytes: u64): Status {
+  for (let at = gpa & ~(<u64>0x1f_ffff); at < gpa + bytes; at += 0x20_0000) {
+    if (!pageTableOf(root, at)) return Status.NO_MEMORY;
+  }
+  return Status.OK;
+}
+
+/** pa of the page table for `gpa`, made if it is missing; 0 without memory or under a large leaf. */
+function pageTableOf(root: u64, gpa: u64): u64 {
+  let table = root;
+  for (let level = TOP; level > 1; level--) {
+    const at = entryFor(table, level, gpa);
+    let entry = readEntry(at);
+    if ((entry & LARGE) != 0 && level < TOP) return 0;
+    if (entry == 0) {
+      const frame = allocFrame(Owner.TABLE);
+      if (!frame) return 0;
+      zeroFrame(frame);
+      entry = frame | TABLE;
+      writeEntry(at, entry);
+    }
+    table = entry & ADDRESS;
+  }
+  return table;
+}
+
+/**
+ * Fills the 4 KiB leaf for `gpa`, whose tables are reserved, with the frame at `hpa`, which the guest
+ * window of the same VM maps already (so its owner was checked then). Nothing is allocated and no lock
+ * is taken. NOT_FOUND if there is no table; OK also if the leaf is there.
+ */
+export function touchEpt(root: u64, gpa: u64, hpa: u64, access: u32): Status {
+  let table = root;
+  for (let level = TOP; level > 1; level--) {
+    const entry = readEntry(entryFor(table, level, gpa));
+    if ((entry & LARGE) != 0 && level < TOP) return Status.OK;
+    if (entry == 0) return Status.NOT_FOUND;
+    table = entry & ADDRESS;
+  }
+  const leaf = leafFor(hpa & ~(<u64>0xfff), 12, access);
+  if (!leaf) return Status.BAD_ADDRESS;
+  swapEntry(entryFor(table, 1, gpa), 0, leaf);
+  return Status.OK;
+}
