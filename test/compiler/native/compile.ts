@@ -1,5 +1,8 @@
 // The one place where the harness meets the compiler.
 
+import { emitModule } from "../../../tools/compiler/backend/emit.ts";
+import { optimize } from "../../../tools/compiler/pipeline.ts";
+import { readModule } from "../../../tools/compiler/read.ts";
 import type { Window } from "./actions.ts";
 
 export interface CompileOptions {
@@ -8,6 +11,8 @@ export interface CompileOptions {
   prefix: string;
 }
 
-export function compileForProcess(_wasm: Uint8Array, _options: CompileOptions): string {
-  throw new Error("the hosted target does not exist yet");
+export function compileForProcess(wasm: Uint8Array, options: CompileOptions): string {
+  const module = readModule(wasm, undefined, { hosted: true, trapUnsupported: true });
+  optimize(module);
+  return emitModule(module, { target: "hosted", window: options.window, prefix: options.prefix }).asm;
 }

@@ -57,6 +57,7 @@ struct basalt_site {
   const char *function;
   const char *file; /* null: unknown */
   uint64_t line;
+  uint64_t divisor; /* of a signed division: number of its register + 1, + 16 if 64 bits wide; 0: none */
 };
 
 struct basalt_module {
