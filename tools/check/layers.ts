@@ -34,6 +34,7 @@ export const LAYERS: { name: string; paths: string[] }[][] = [
     { name: "guest", paths: ["kernel/guest"] },
     { name: "monitor", paths: ["kernel/monitor"] },
   ],
+  [{ name: "boot", paths: ["kernel/boot"] }],
   [{ name: "main.ts", paths: ["kernel/main.ts", "kernel/abi.ts"] }],
 ];
 

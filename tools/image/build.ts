@@ -113,7 +113,7 @@ async function assemble(core: Core, constants: Constants, scratch: string): Prom
     ["basalt.asm", core.asm],
     ["linear.asm", linearSource(core.linear, constants)],
   ]);
-  for (const path of core.replacesStubs ? [] : await stubs())
+  for (const path of await stubs())
     sources.set(`${basename(path, ".asm")}.stub.asm`, `%line 1+1 ${path}\n${await readFile(join(ROOT, path), "utf8")}`);
   await writeFile(join(scratch, "linear.bin"), core.linear);
   await Promise.all(

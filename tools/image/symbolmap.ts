@@ -24,6 +24,14 @@ export interface Place {
   line: number;
 }
 
+/** `f.b3` is a label within `f`; so is what NASM makes up. */
+function isLocal(name: string, names: Set<string>): boolean {
+  if (name.startsWith("..@")) return true;
+  for (let dot = name.indexOf("."); dot > 0; dot = name.indexOf(".", dot + 1))
+    if (names.has(name.slice(0, dot))) return true;
+  return false;
+}
+
 export function makeSymbolMap(elf: Elf, buildId: string): SymbolMap {
   const text = elf.section(".text");
   if (!text) throw new Error("the image has no .text");
@@ -31,9 +39,10 @@ export function makeSymbolMap(elf: Elf, buildId: string): SymbolMap {
   const end = base + BigInt(text.bytes);
   const inText = (address: bigint): boolean => address >= base && address < end;
 
-  const functions = elf
-    .symbols()
-    .filter((s) => inText(s.address) && s.type !== 3 && s.name && !/^\.?L?[^a-zA-Z_]|\.\.@/.test(s.name))
+  const symbols = elf.symbols().filter((s) => inText(s.address) && s.type !== 3 && s.name);
+  const names = new Set(symbols.map((s) => s.name));
+  const functions = symbols
+    .filter((s) => !isLocal(s.name, names))
     .sort((a, b) => Number(a.address - b.address) || Number(a.global) - Number(b.global));
   const map: SymbolMap = {
     buildId,

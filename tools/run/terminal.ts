@@ -3,6 +3,7 @@
  * Ctrl-A X ends the run, Ctrl-A A types Ctrl-A.
  */
 
+import { Socket } from "node:net";
 import { boot } from "./boot.ts";
 import type { BootOptions, BootResult } from "./options.ts";
 import { chooseMachine } from "./probe.ts";
@@ -53,7 +54,7 @@ function takeTerminal(stop: AbortController): () => void {
     if (stdin.isTTY) stdin.setRawMode(false);
     stdin.removeAllListeners("data");
     stdin.pause();
-    stdin.unref();
+    if (stdin instanceof Socket) stdin.unref();
   };
 }
 
