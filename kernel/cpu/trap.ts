@@ -92,9 +92,7 @@ function lookUp(first: u64, end: u64, offset: u32): u64 {
 function frameBytes(rip: u64): u32 {
   const offset = <u32>(rip - imageBoundary(Boundary.TEXT));
   const entry = lookUp(imageBoundary(Boundary.FRAMES), imageBoundary(Boundary.FRAMES_END), offset);
-  if (entry == 0) return UNKNOWN_FRAME;
-  // At its first instruction a function has not moved RSP yet.
-  return <u32>entry == offset ? 0 : <u32>(entry >> 32);
+  return entry == 0 ? UNKNOWN_FRAME : <u32>(entry >> 32);
 }
 
 /** The Wasm trap (TrapKind) that the instruction at `rip` stands for, or NO_TRAP. */
@@ -134,7 +132,8 @@ function returnSlot(rip: u64, rsp: u64, isInnermost: bool): u64 {
     if (isStack(slot) && isText(imageload64(slot))) return slot;
     if (!isInnermost) return 0;
   }
-  // NASM routines, a jump into nowhere, or a fault inside a prologue: the nearest address that fits.
+  // NASM routines, a jump into nowhere, or a fault inside a prologue, where RSP has not moved as far
+  // as in the body: the nearest address that fits.
   return scan(rsp, isInnermost ? SCAN_WORDS : 1);
 }
 

@@ -36,6 +36,10 @@ export const TRAMPOLINE_OFFSET = 0x1000;
 export const TRAMPOLINE_BYTES = 0x180;
 const BUILD_ID_OFFSET = 0x2000;
 const IDT_OFFSET = 0x3000;
+/** Tables for faults: empty unless a test fills them. */
+export const FRAMES_OFFSET = 0x4000;
+export const TRAPS_OFFSET = 0x6000;
+const FAULT_TABLE_BYTES = 0x800;
 
 export function imageBoundary(image: Image, which: number): bigint {
   const at = [
@@ -48,6 +52,11 @@ export function imageBoundary(image: Image, which: number): bigint {
     image.rodata + TRAMPOLINE_OFFSET + TRAMPOLINE_BYTES,
     image.rodata + BUILD_ID_OFFSET,
     image.rodata + IDT_OFFSET,
+    image.rodata + FRAMES_OFFSET,
+    image.rodata + FRAMES_OFFSET + FAULT_TABLE_BYTES,
+    image.rodata + TRAPS_OFFSET,
+    image.rodata + TRAPS_OFFSET + FAULT_TABLE_BYTES,
+    image.start + 0x800,
   ][which];
   if (at === undefined) throw new Error(`imageBoundary(${which})`);
   return IMAGE_BASE + BigInt(at);
