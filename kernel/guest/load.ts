@@ -12,7 +12,7 @@ import { isBootSector, loadFlat } from "./flat";
 import { Image } from "./image";
 import { findMultiboot, loadMultiboot } from "./multiboot";
 import { beginPlan, entryOf, EntryMode, imageOf, Plan, refuse } from "./plan";
-import { isPvh, loadPvh } from "./pvh";
+import { loadPvh } from "./pvh";
 
 const TWO_MIB: u64 = 0x20_0000;
 
@@ -35,7 +35,7 @@ export function startsInRealMode(vm: Vm): bool {
 function detect(plan: Plan): u32 {
   const image = imageOf(plan);
   if (findMultiboot(image) >= 0) return Protocol.MULTIBOOT;
-  if (isElf(image)) return isPvh(plan) ? Protocol.PVH : Protocol.AUTO;
+  if (isElf(image)) return Protocol.PVH;
   if (isBzImage(image)) return Protocol.LINUX;
   return isBootSector(image) ? Protocol.FLAT : Protocol.AUTO;
 }

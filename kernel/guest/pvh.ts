@@ -6,7 +6,7 @@ import { Status } from "../lib/status";
 import { fillGuest } from "../mm/guestmem";
 import { guestModuleAt } from "./config";
 import { entryBytes, MapForm, MAX_E820, writeMap } from "./e820";
-import { checkElf, copySegments, headerScratch, isElf, programHeader, reserveSegments, Segment } from "./elf";
+import { checkElf, copySegments, headerScratch, programHeader, reserveSegments, Segment } from "./elf";
 import { has, Image, read32, read64 } from "./image";
 import { CONVENTIONAL_END, isRam, placeAbove, placeBelow } from "./place";
 import { EntryMode, entryOf, imageOf, Plan, placementOf, ramOfPlan, refuse } from "./plan";
@@ -48,18 +48,12 @@ function entryInNotes(image: Image, start: u64, end: u64): u64 {
   return ~(<u64>0);
 }
 
-/** Whether the file looks like a PVH kernel: for detection, so silently. */
-export function isPvh(plan: Plan): bool {
-  const image = imageOf(plan);
-  return isElf(image) && checkElf(plan) == Status.OK && pvhEntry(image) != ~(<u64>0);
-}
-
 /** Loads the kernel and prepares its entry. BAD_FORMAT after one line that says why. */
 export function loadPvh(plan: Plan): Status {
   let status = checkElf(plan);
   if (status) return status;
   const entry = pvhEntry(imageOf(plan));
-  if (entry == ~(<u64>0)) return refuse(plan, "the ELF file has no PVH entry note");
+  if (entry == ~(<u64>0)) return refuse(plan, "the ELF file has neither a PVH entry note nor a multiboot header");
   status = reserveSegments(plan);
   if (status) return status;
   if (entry >> 32 || !isRam(placementOf(plan), entry, 1))

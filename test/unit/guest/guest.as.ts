@@ -5,3 +5,5 @@ export * from "../../../kernel/guest/config";
 export * from "../../../kernel/guest/acpi";
 export { setKhz } from "../../../kernel/cpu/tsc";
 export { createPlatform } from "../../../kernel/vdev/platform";
+export { bootInfo, moduleAt } from "../../../drivers/bootinfo";
+export { writeMap } from "../../../kernel/guest/e820";
