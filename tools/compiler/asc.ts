@@ -4,9 +4,8 @@
 import { readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import asc from "assemblyscript/asc";
+import type { Profile } from "../paths.ts";
 import type { Diagnostic } from "./diagnostic.ts";
-
-export type Profile = "release" | "debug";
 
 export interface AscResult {
   /** null if there was an error. */

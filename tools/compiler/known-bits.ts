@@ -19,9 +19,10 @@ export class KnownBits {
     let changed = false;
     for (const block of func.blocks) {
       for (const phi of block.phis) {
-        let mask = 0n;
+        const old = this.masks[phi.id] as bigint;
+        let mask = old;
         for (const arg of phi.args) mask |= this.masks[arg.id] ?? 0n;
-        if (mask === this.masks[phi.id]) continue;
+        if (mask === old) continue;
         this.masks[phi.id] = widen ? maskOf(phi.type as Type) : mask;
         changed = true;
       }

@@ -2,7 +2,10 @@
 
 import type { Func, Module } from "./ir.ts";
 import { eliminateDeadCode } from "./passes/dce.ts";
+import { divideByConstants } from "./passes/divide.ts";
 import { numberValues } from "./passes/gvn.ts";
+import { hoistInvariants } from "./passes/licm.ts";
+import { rotateLoops } from "./passes/rotate.ts";
 import { simplify } from "./passes/simplify.ts";
 import { simplifyCfg } from "./passes/simplify-cfg.ts";
 import { verifyFunc } from "./verify.ts";
@@ -16,7 +19,13 @@ export const PASSES: Pass[] = [
   { name: "simplify-cfg", run: simplifyCfg },
   { name: "simplify", run: simplify },
   { name: "gvn", run: numberValues },
+  { name: "rotate", run: rotateLoops },
+  { name: "licm", run: hoistInvariants },
+  { name: "divide", run: divideByConstants },
+  { name: "simplify-2", run: simplify },
+  { name: "gvn-2", run: numberValues },
   { name: "dce", run: eliminateDeadCode },
+  { name: "simplify-cfg-2", run: simplifyCfg },
 ];
 
 export interface OptimizeOptions {
