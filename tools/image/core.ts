@@ -2,12 +2,9 @@
 
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { compileKernelSources } from "../compiler/asc.ts";
-import { type EmitResult, emitModule } from "../compiler/backend/emit.ts";
-import { CompileError } from "../compiler/diagnostic.ts";
-import { optimize } from "../compiler/pipeline.ts";
-import { readModule } from "../compiler/read.ts";
-import { type Profile, ROOT } from "../paths.ts";
+import { formatDiagnostic } from "../compiler/diagnostic.ts";
+import { compileKernel } from "../compiler/main.ts";
+import type { Profile } from "../paths.ts";
 
 export interface Core {
   /** NASM text: functions, globals, tables. */
@@ -17,12 +14,9 @@ export interface Core {
 }
 
 export async function compileCore(profile: Profile, scratch: string): Promise<Core> {
-  const { wasm, sourceMap, errors } = await compileKernelSources(ROOT, profile);
-  if (!wasm) throw new CompileError(errors);
-  await writeFile(join(scratch, "basalt.wasm"), wasm);
-  await writeFile(join(scratch, "basalt.wasm.map"), sourceMap ?? "");
-  const module = readModule(wasm, sourceMap, { hosted: false });
-  optimize(module);
-  const result: EmitResult = emitModule(module, { target: "metal", window: "low" });
-  return { asm: result.asm, linear: result.linear };
+  const kernel = await compileKernel(profile);
+  for (const warning of kernel.warnings) console.error(formatDiagnostic(warning, "warning"));
+  await writeFile(join(scratch, "basalt.wasm"), kernel.wasm);
+  await writeFile(join(scratch, "basalt.wasm.map"), kernel.sourceMap ?? "");
+  return { asm: kernel.asm, linear: kernel.linear };
 }
