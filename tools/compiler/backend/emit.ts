@@ -98,11 +98,13 @@ function head(): string[] {
     "default rel",
     "%use smartalign",
     "alignmode p6, 32",
+    // The cold part comes after the hot one, which the tables rely on.
+    "section .text progbits alloc exec nowrite align=32",
+    "section .text.cold progbits alloc exec nowrite align=16",
     "section .rodata progbits alloc noexec nowrite align=16",
     "section .data progbits alloc noexec write align=16",
     "section .fixup progbits alloc noexec nowrite align=16",
-    "section .text.cold progbits alloc exec nowrite align=16",
-    "section .text progbits alloc exec nowrite align=32",
+    "[section .text]",
     "basalt_text:",
   ];
 }
