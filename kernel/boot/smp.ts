@@ -3,8 +3,8 @@
 //   boot CPU                                   each further CPU
 //   memory for all, trampoline page
 //   INIT to all, 10 ms, SIPI to all, again --> boot/trampoline.asm, apmain
-//   waits for all of them                      features, controls, descriptors, local APIC; ONLINE
-//   opens the gate                         --> compares the time-stamp counters; idles
+//   waits for all of them                      features, controls, descriptors, local APIC; ONLINE; idles
+//   asks all to compare their counters     --> compares
 //
 // Intel SDM Vol. 3, "MP Initialization Protocol".
 
@@ -24,12 +24,12 @@ import { setControls } from "../cpu/control";
 import { mergeFeatures } from "../cpu/feature";
 import { halt, imageBoundary, imageload64, pause, rdtsc } from "../cpu/insn";
 import {
-  CpuBlock,
   CpuState,
   cpu,
   cpuAt,
   cpuCount,
   initBlock,
+  isOnline,
   offer,
   onlineCount,
   scratch,
@@ -46,6 +46,7 @@ import { coreRoot, createBringUpRoot, destroyBringUpRoot, mapCpu, unmapCpu } fro
 import { writeEntry, writeWord } from "../mm/phys";
 import { flushEverywhere } from "../mm/shootdown";
 import { mapFrame, unmapFrame } from "../mm/tablewindow";
+import { askCpu, Work } from "./work";
 import { findTrampoline } from "./memory";
 
 const INIT_MICROSECONDS: u64 = 10_000;
@@ -54,8 +55,8 @@ const ARRIVAL_MICROSECONDS: u64 = 1_000_000;
 const XAPIC_LIMIT: u32 = 0xff; // the broadcast ID
 const WARP_ROUNDS: u32 = 64;
 
-/** +0 u32 open: the boot CPU has counted who came;  +4 u32 CPUs that have compared their counters. Atomics. */
-const gate: usize = memory.data(8, 4);
+/** CPUs that have compared their counters: u32, atomics. */
+const compared: usize = memory.data(4, 4);
 /** One CPU at a time and-s its features into the common ones. */
 const merging = changetype<Spinlock>(memory.data(16, 8));
 if (SPINLOCK_BYTES != 16) ERROR("smp: size of the lock");
@@ -179,17 +180,24 @@ function sayOf(what: string, apicId: u32): void {
 function compareCounters(): void {
   const others = onlineCount() - 1;
   if (others == 0) return;
-  atomic.store<u32>(gate, 1);
+  const count = cpuCount();
+  for (let i: u32 = 1; i < count; i++) if (isOnline(i)) askCpu(i, Work.COMPARE);
   tsc.measureWarp(WARP_ROUNDS);
   const since = rdtsc();
   const limit = tsc.fromNanoseconds(ARRIVAL_MICROSECONDS * 1000);
-  while (atomic.load<u32>(gate, 4) < others && rdtsc() - since < limit) pause();
+  while (atomic.load<u32>(compared) < others && rdtsc() - since < limit) pause();
   if (tsc.warpTicks() == 0) return;
   log.begin(log.Level.WARN, "smp");
   log.str("the CPUs' time-stamp counters differ by up to ");
   log.dec(tsc.warpTicks());
   log.str(" ticks");
   log.end();
+}
+
+/** The other CPUs' part, from their idle loops. */
+export function compareHere(): void {
+  tsc.measureWarp(WARP_ROUNDS);
+  atomic.add<u32>(compared, 1);
 }
 
 /**
@@ -206,9 +214,6 @@ export function joinCpu(index: u32): void {
   // The boot CPU gave up: this CPU's memory is about to go.
   if (!offer(index, CpuState.STARTING, CpuState.ONLINE)) halt();
   if (lost) log.warn("smp", "this CPU lacks features of the boot CPU: none uses them");
-  while (atomic.load<u32>(gate) == 0) pause();
-  tsc.measureWarp(WARP_ROUNDS);
-  atomic.add<u32>(gate, 1, 4);
   injectAsked(index);
 }
 

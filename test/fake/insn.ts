@@ -168,6 +168,8 @@ export function intrinsics(m: Machine): Record<string, Intrinsic> {
     hlt: () => m.hlt(),
     idle: () => m.idle(),
     takeInterrupts: () => m.takeInterrupts(),
+    raiseNmi: () => m.raise("onNmi"),
+    raiseMachineCheck: () => m.raise("onMachineCheck"),
     cli() {
       now().interruptsEnabled = false;
     },

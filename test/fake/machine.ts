@@ -45,8 +45,10 @@ export interface MachineOptions {
   guestBase?: number;
   /** What RAM holds before anybody writes it. */
   poison?: number;
-  /** Ticks that an intrinsic takes, and PAUSE. */
-  ticks?: { intrinsic?: number; pause?: number };
+  /** Ticks that an intrinsic takes (1), PAUSE (100), and an access to a port (1000). */
+  ticks?: { intrinsic?: number; pause?: number; port?: number };
+  /** Intrinsic calls after which a run counts as endless (default 5 million). */
+  callLimit?: number;
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: the exports of whatever was compiled
@@ -94,6 +96,8 @@ export class Machine {
   };
   private readonly intrinsicTicks: number;
   private readonly pauseTicks: number;
+  private readonly portTicks: number;
+  private callsLeft: number;
   private seed = 0x9e37_79b9_7f4a_7c15n;
 
   constructor(module: WebAssembly.Module, options: MachineOptions) {
@@ -102,6 +106,8 @@ export class Machine {
     this.absentMsrs = new Set(options.absentMsrs);
     this.intrinsicTicks = options.ticks?.intrinsic ?? 1;
     this.pauseTicks = options.ticks?.pause ?? 100;
+    this.portTicks = options.ticks?.port ?? 1000;
+    this.callsLeft = options.callLimit ?? 5_000_000;
     this.paging = options.paging ?? "flat";
     this.guestBase = options.guestBase ?? 0;
     this.ram = new PhysicalMemory(this.memory, options.poison);
@@ -342,9 +348,11 @@ export class Machine {
     const fix = params.map((type) =>
       type === "u64" ? (v: bigint) => BigInt.asUintN(64, v) : (v: number) => v >>> 0,
     ) as ((v: unknown) => number | bigint)[];
+    const ticks = /^(in|out)\d/.test(name) ? this.portTicks : this.intrinsicTicks;
     return (...args: unknown[]) => {
       this.counts[name]++;
-      this.clock.advance(this.intrinsicTicks);
+      if (--this.callsLeft < 0) throw new Error(`endless: ${name} once more after too many intrinsics`);
+      this.clock.advance(ticks);
       return call(...args.map((a, i) => fix[i](a)));
     };
   }
