@@ -12,6 +12,7 @@ import * as lapic from "../drivers/lapic";
 import * as pci from "../drivers/pci";
 import * as pic from "../drivers/pic";
 import { idleLoop } from "./boot/idle";
+import { startGuests } from "./boot/guests";
 import { startMemory } from "./boot/memory";
 import { reportMachine } from "./boot/report";
 import { adoptBootCpu, joinCpu, startCpus } from "./boot/smp";
@@ -19,12 +20,13 @@ import { idByCpuid } from "./cpu/apic";
 import { setControls } from "./cpu/control";
 import { detectFeatures } from "./cpu/feature";
 import { rdtsc } from "./cpu/insn";
+import { chooseMitigations } from "./cpu/mitigation";
 import { CpuState, initBlock, offer, scratch } from "./cpu/percpu";
 import * as tsc from "./cpu/tsc";
 import * as cmdline from "./lib/cmdline";
 import * as log from "./lib/log";
 import { detectMemoryTypes } from "./mm/memtype";
-import { probe } from "./vmx/enable";
+import { contain } from "./vm/contain";
 
 export { onException, onMachineCheck, onNmi } from "../drivers/fault";
 export { idleLoop } from "./boot/idle";
@@ -58,6 +60,7 @@ export function kmain(magic: u32, info: u64): void {
   reportMachine();
   reportBringUp(rdtsc() - since);
   injectAsked(0);
+  chooseMitigations(cmdline.is(cmdline.Option.MITIGATIONS, "off"));
   startGuests();
   idleLoop();
 }
@@ -75,6 +78,7 @@ export function onInterrupt(vector: u32): void {
 
 /** boot/routines.asm: after `unwind`, on an empty main stack. */
 export function onTrap(kind: u32): void {
+  if (contain(kind)) idleLoop();
   log.begin(log.Level.ERROR, "trap");
   log.str("kind ");
   log.dec(kind);
@@ -91,10 +95,4 @@ function reportBringUp(ticks: u64): void {
   log.str(" ticks, and waited ");
   log.dec(tsc.waitedTicks());
   log.end();
-}
-
-/** Guests need VT-x; without it the machine stays at its log. */
-function startGuests(): void {
-  const lack = probe();
-  if (lack.length) log.error("vmx", lack);
 }

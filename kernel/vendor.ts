@@ -1,24 +1,37 @@
-// The only seam between Intel and, later, AMD. Everything above this line of the layer order speaks to
-// the processor's virtualisation through these names and no others.
+// The only seam between Intel and, later, AMD. Everything to the right in the layer order speaks to the
+// processor's virtualisation through these names and no others.
 
-// APIC virtualisation, where capable.
-export { enableApicAccess, enableX2apic, setEoiExit, setTprThreshold, setVirtualInterrupts } from "./vmx/apic";
+// Processor: probe() once, enableCpu() on each CPU.
+export { disableCpu, enableCpu, probe, unrestrictedGuest } from "./vmx/enable";
+export { hasRdtscp, hostMicrocode, hostXcr0, readHostFeatures, xsaveBytes } from "./vmx/hostfeature";
+export { hasInvpcid, hasStringInfo } from "./vmx/register";
+
+// vCPU: its control structure. `loadVmcs` makes it current on this CPU (everything below needs that);
+// `release` gives it up so that another CPU may load it. `bringIn` and `takeOut` exchange what exits
+// leave in the registers (vector, debug, SYSCALL).
+export { abandonCurrent, createVcpu, destroyVcpu, loadVmcs, release, resetVcpu } from "./vmx/vmcs";
+export { initRegisters } from "./vmx/reset";
+export { bringIn, setXcr0, takeOut } from "./vmx/state";
+export { destroyBitmaps, interceptMsr, interceptPort } from "./vmx/intercept";
+
 // One round trip. `enter` returns 0 after an exit (exitReason is set then), else a failure that
 // `reportEntryFailure` explains.
-export { reportEntryFailure } from "./vmx/audit";
-// Processor: once a CPU.
-export { disableCpu, enableCpu, probe, unrestrictedGuest } from "./vmx/enable";
-// Events. `injectEvents` puts exceptions, re-injected events and NMIs into the VMCS and returns true if
-// the slot for this entry is taken; interrupts are virq/deliver's.
-export {
-  canTakeInterrupt,
-  injectEvents,
-  injectInterrupt,
-  requestInterruptWindow,
-} from "./vmx/event";
 export { enter } from "./vmx/exit";
-// Intercepts and translations.
-export { interceptMsr, interceptPort } from "./vmx/intercept";
+export { reportEntryFailure } from "./vmx/audit";
+
+// What the exit recorded.
+export {
+  decodeEpt,
+  decodePort,
+  readCrQualification,
+  readGuestPhysical,
+  readInstructionInfo,
+  readInstructionLength,
+  readInterruptionError,
+  readInterruptionInfo,
+  readQualification,
+} from "./vmx/exit";
+
 // Registers of the loaded vCPU. RAX..R15 but RSP are plain fields of Vcpu.
 export {
   advance,
@@ -31,13 +44,20 @@ export {
   readDr7,
   readEfer,
   readGpr,
+  readGuestDebugctl,
+  readPat,
   readPdpte,
   readRflags,
   readRip,
   readRsp,
   readSegment,
+  readSegmentAccess,
+  readSegmentBase,
+  readSegmentLimit,
   readSelector,
-  readTable,
+  readSysenter,
+  readTableBase,
+  readTableLimit,
   skip,
   writeCr0,
   writeCr3,
@@ -45,14 +65,49 @@ export {
   writeDr7,
   writeEfer,
   writeGpr,
+  writeGuestDebugctl,
+  writeGuestPat,
+  writePdpte,
   writeRflags,
   writeRip,
   writeRsp,
   writeSegment,
+  writeSegmentBase,
+  writeSysenter,
   writeTable,
+  writeTscOffset,
 } from "./vmx/register";
-export { setPreemptionTimer } from "./vmx/timer";
-// vCPU: its control structure. `load` makes it current on this CPU (everything below needs that);
-// `release` gives it up so that another CPU may load it.
-export { createVcpu, destroyVcpu, load, release, resetVcpu } from "./vmx/vmcs";
-export { flushGuest } from "./vmx/vpid";
+export { loadDebug } from "./vmx/debug";
+
+// Events. `injectEvents` puts exceptions, re-injected events and NMIs into the next entry and returns true
+// if its slot is taken; interrupts are virq/deliver's.
+export {
+  canTakeInterrupt,
+  injectEvents,
+  injectInterrupt,
+  matchSingleStep,
+  recoverEvent,
+  requestInterruptWindow,
+  requestNmiWindow,
+  restoreNmiBlocking,
+  setNmiBlocking,
+  skipIcebp,
+} from "./vmx/event";
+
+// The processor's help with the local APIC, as far as it has any.
+export {
+  ApicFeature,
+  apicFeatures,
+  ApicMode,
+  hasDelivery,
+  readVirtualInterrupts,
+  setApicMode,
+  setEoiExit,
+  setTprThreshold,
+  setVirtualInterrupts,
+} from "./vmx/apic";
+
+// Translations and time.
+export { eptChanged, flushGuest, syncEpt } from "./vmx/vpid";
+export { executeOnly, eptAccessedDirty, largestLeafLog2 } from "./vmx/eptcap";
+export { hasPreemptionTimer, setPreemptionTimer } from "./vmx/timer";

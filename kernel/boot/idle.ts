@@ -1,11 +1,14 @@
-// What a CPU does when it runs no guest: prints the log (the boot CPU), and sleeps until an interrupt.
+// What a CPU does between turns of its guests: sees to the log and to VMs that ended (the boot CPU), gives the
+// next vCPU its turn, and sleeps until an interrupt if there is none.
 
 import * as console from "../../drivers/console";
 import * as irq from "../../drivers/irq";
 import { idle } from "../cpu/insn";
 import { cpu, takeWork } from "../cpu/percpu";
-import { takeExpired } from "../cpu/timer";
 import { onShootdown } from "../mm/shootdown";
+import { HostWork, virt } from "../vcpu/current";
+import { runNext } from "../vm/run";
+import { enableHere, reapGuests } from "./guests";
 import { compareHere } from "./smp";
 import { Work } from "./work";
 
@@ -13,12 +16,13 @@ import { Work } from "./work";
 export function idleLoop(): void {
   while (true) {
     onShootdown();
-    while (takeExpired() != 0) {}
     if (takeWork() & <u32>Work.COMPARE) compareHere();
     if (cpu().index == 0) {
       irq.reportErrors();
+      reapGuests();
       console.drain();
     }
-    idle();
+    if (virt().work & <u32>HostWork.ENABLE) enableHere();
+    if (!runNext()) idle();
   }
 }

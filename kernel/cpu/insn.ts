@@ -75,6 +75,10 @@ export declare function hlt(): void;
 export declare function idle(): void;
 /** STI; NOP; CLI: takes what is pending. */
 export declare function takeInterrupts(): void;
+/** INT 2: runs the host's NMI handler, whose IRET ends the blocking of NMIs that a VM exit by NMI began. */
+export declare function raiseNmi(): void;
+/** INT 18: runs the host's machine-check handler, for a machine check that arrived as a VM exit. */
+export declare function raiseMachineCheck(): void;
 export declare function cli(): void;
 export declare function sti(): void;
 export declare function mfence(): void;

@@ -61,7 +61,7 @@ export function linearAddress(vcpu: Vcpu, segment: u32, offset: u64, bytes: u32,
   const state = changetype<SegmentState>(vcpu.decode + SEGMENT);
   if (long) {
     let address = offset;
-    if (segment >= Segment.FS) {
+    if (segment >= <u32>Segment.FS) {
       readSegment(segment, state);
       address += state.base;
     }
@@ -101,7 +101,7 @@ const BIG: u32 = 0x4000;
  */
 export function translateOperand(vcpu: Vcpu, gva: u64, bytes: u32, write: bool): bool {
   const operand = operandOf(vcpu);
-  const inPage = 4096 - (<u32>gva & 4095);
+  const inPage: u32 = 4096 - (<u32>gva & 4095);
   operand.bytes = bytes;
   operand.firstBytes = bytes < inPage ? bytes : inPage;
   if (bytes <= inPage && processorTranslated(vcpu, gva, write)) {

@@ -16,8 +16,6 @@ import {
   readEfer,
   readGpr,
   readSegmentAccess,
-  setPagingOff,
-  setPagingOn,
   writeCr0,
   writeCr3,
   writeCr4,
@@ -127,7 +125,7 @@ export function setCr0(vcpu: Vcpu, wanted: u64): bool {
   if (reloadsPdptes(vcpu, old, value, efer) && !loadPdptes(vcpu, readCr3(vcpu))) return false;
   if ((value & PE) == 0 && !vcpu.unrestricted && (old & PE) != 0) return refuseRealMode(vcpu);
   writeCr0(vcpu, value);
-  if (((old ^ value) & PG) != 0) switchPaging(vcpu, (value & PG) != 0, efer);
+  if (((old ^ value) & PG) != 0 && (efer & EFER_LME) != 0) writeEfer(vcpu, (value & PG) != 0 ? efer | EFER_LMA : efer & ~EFER_LMA);
   if (((old ^ value) & (PG | WP)) != 0) flushGuest(vcpu);
   return true;
 }
@@ -145,12 +143,6 @@ function mayChangePaging(vcpu: Vcpu, value: u64): bool {
 /** PAE paging (not IA-32e mode) after this write, and something that loads the PDPTEs changed. */
 function reloadsPdptes(vcpu: Vcpu, old: u64, value: u64, efer: u64): bool {
   return (value & PG) != 0 && ((old ^ value) & CR0_RELOAD) != 0 && (efer & EFER_LME) == 0 && (readCr4() & PAE) != 0;
-}
-
-function switchPaging(vcpu: Vcpu, on: bool, efer: u64): void {
-  if (on) setPagingOn(vcpu);
-  else setPagingOff(vcpu);
-  if ((efer & EFER_LME) != 0) writeEfer(vcpu, on ? efer | EFER_LMA : efer & ~EFER_LMA);
 }
 
 /** Real mode without unrestricted guest: said once, in words, and the VM ends. */

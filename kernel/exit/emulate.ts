@@ -86,7 +86,7 @@ export function emulate(vcpu: Vcpu): Emulated {
 
 function runOnce(vcpu: Vcpu, insn: Insn, long: bool): Emulated {
   if (insn.kind == Kind.CMPXCHG8B && insn.memoryBytes == 16) return Emulated.UNKNOWN; // no device has 16-byte registers
-  if (insn.kind >= Kind.CALL || insn.kind == Kind.PUSH || insn.kind == Kind.POP) return Emulated.UNKNOWN; // a stack in a device
+  if (insn.kind >= <u32>Kind.CALL || insn.kind == Kind.PUSH || insn.kind == Kind.POP) return Emulated.UNKNOWN; // a stack in a device
   if (insn.kind != Kind.NOP && !findOperand(vcpu, insn, long)) return Emulated.DONE;
   if (insn.kind != Kind.NOP && !execute(vcpu, insn)) return Emulated.DONE;
   writeRflags(aluOf(vcpu).flags);
@@ -185,7 +185,7 @@ function execute(vcpu: Vcpu, insn: Insn): bool {
       else storeOperand(vcpu, swapBytes(registerOperand(vcpu, insn), insn.bytes));
       return true;
     case Kind.MOV_FROM_SEGMENT:
-      if ((insn.register & 7) > Segment.GS) return invalidOpcode(vcpu);
+      if ((insn.register & 7) > <u32>Segment.GS) return invalidOpcode(vcpu);
       storeOperand(vcpu, readSelector(insn.register & 7));
       return true;
     case Kind.SETCC:

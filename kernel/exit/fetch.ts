@@ -24,7 +24,7 @@ export function instructionAddress(): u64 {
 export function fetchInstruction(vcpu: Vcpu, out: usize): u32 {
   const p = readPaging(vcpu);
   const gva = instructionAddress();
-  const first = 4096 - (<u32>gva & 0xfff);
+  const first: u32 = 4096 - (<u32>gva & 0xfff);
   if (first >= MAX_INSTRUCTION) return fetchPart(vcpu, p, gva, out, MAX_INSTRUCTION);
   const got = fetchPart(vcpu, p, gva, out, first);
   if (got != first) return got;

@@ -1,5 +1,6 @@
 // HLT. The vCPU sleeps until an interrupt, NMI or INIT; the run loop does the waiting.
 
+import { Pending, setPending } from "../vcpu/event";
 import { Vcpu, VcpuState } from "../vcpu/vcpu";
 import { advance } from "../vendor";
 
@@ -7,4 +8,5 @@ import { advance } from "../vendor";
 export function onHlt(vcpu: Vcpu): void {
   advance(vcpu);
   vcpu.state = VcpuState.HALTED;
+  setPending(vcpu, Pending.SLEEP);
 }

@@ -4,11 +4,15 @@
 import { Pending, setPending } from "../vcpu/event";
 import { Vcpu } from "../vcpu/vcpu";
 import { readInterruptionInfo, requestInterruptWindow, requestNmiWindow } from "../vendor";
-import { onInterrupt } from "../cpu/interrupt";
+import { dispatch } from "../../drivers/irq";
+import { Vector } from "../cpu/vector";
+import { HostWork, virt } from "../vcpu/current";
 
 /** The host's handler sets a bit or fills a ring; the run loop looks at those before it goes on. */
 export function onExternalInterrupt(_vcpu: Vcpu): void {
-  onInterrupt(readInterruptionInfo() & 0xff);
+  const vector = readInterruptionInfo() & 0xff;
+  dispatch(vector);
+  if (vector == <u32>Vector.TIMER) virt().work |= HostWork.TIMERS;
 }
 
 /** The guest can take an interrupt now. */

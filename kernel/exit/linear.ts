@@ -50,7 +50,7 @@ export function translate(vcpu: Vcpu, gva: u64, access: u32): bool {
 
 /** Bytes from `gva` to the end of its 4 KiB page, at most `bytes`. */
 function inPage(gva: u64, bytes: u32): u32 {
-  const room = 4096 - (<u32>gva & 0xfff);
+  const room: u32 = 4096 - (<u32>gva & 0xfff);
   return room < bytes ? room : bytes;
 }
 

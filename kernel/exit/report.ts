@@ -60,7 +60,7 @@ function controlRegisters(vcpu: Vcpu): void {
 function generalRegisters(vcpu: Vcpu, first: u32): void {
   line(vcpu);
   for (let i = first; i < first + 4; i++) {
-    if (i <= Gpr.RDI) {
+    if (i <= <u32>Gpr.RDI) {
       str("r");
       bytes(NAMES + ((<usize>i) << 1), 2);
     } else {

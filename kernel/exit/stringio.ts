@@ -5,9 +5,11 @@
 import { Walk } from "../mm/gva";
 import { PortAccess, Segment, SegmentBit } from "../vcpu/exit";
 import { Gpr, gpr, setGpr, Vcpu } from "../vcpu/vcpu";
-import { advance, hasStringInfo, readInstructionInfo, readRflags, readSegmentAccess, readSegmentBase, readSegmentLimit } from "../vendor";
+import { advance, codeSizeLog2, hasStringInfo, readInstructionInfo, readRflags, readSegmentAccess, readSegmentBase, readSegmentLimit } from "../vendor";
 import { portRead, portWrite } from "../vdev/bus";
-import { decodeCurrent } from "./decode";
+import { codeOf, insnOf } from "./access";
+import { decode } from "./decode";
+import { fetchInstruction } from "./fetch";
 import { raiseGp, raiseSs } from "./fault";
 import { merge } from "./io";
 import { is64, ordinary, readOperand, readPaging, translate, writeOperand } from "./linear";
@@ -26,7 +28,8 @@ export function onStringPort(vcpu: Vcpu, port: u32, access: u32): void {
 
 /** Processors without the information: segment and address size from the instruction's own prefixes. */
 function decodedInfo(vcpu: Vcpu): u32 {
-  const insn = decodeCurrent(vcpu);
+  const insn = insnOf(vcpu);
+  decode(insn, codeOf(vcpu), fetchInstruction(vcpu, codeOf(vcpu)), is64() ? 8 : 1 << codeSizeLog2());
   const size: u32 = insn.addressBytes == 8 ? 2 : insn.addressBytes == 4 ? 1 : 0;
   return (size << 7) | (insn.segment << 15);
 }
@@ -69,7 +72,7 @@ function translateRange(vcpu: Vcpu, gva: u64, bytes: u32, access: u32): bool {
 
 export function linearOf(segment: u32, offset: u64): u64 {
   if (!is64()) return (offset + readSegmentBase(segment)) & 0xffff_ffff;
-  return segment >= Segment.FS ? offset + readSegmentBase(segment) : offset;
+  return segment >= <u32>Segment.FS ? offset + readSegmentBase(segment) : offset;
 }
 
 /**

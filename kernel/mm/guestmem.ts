@@ -50,7 +50,7 @@ export class GuestRam {
 
 function slotAt(ram: GuestRam, gpa: u64): Slot | null {
   for (let i: u32 = 0; i < ram.slotCount; i++) {
-    const slot = changetype<Slot>(ram.slots + (<usize>i) * SLOT_BYTES);
+    const slot = changetype<Slot>(ram.slots + <usize>i * SLOT_BYTES);
     if (gpa - slot.gpa < slot.bytes) return slot;
   }
   return null;
@@ -68,6 +68,12 @@ export function writableBytesAt(ram: GuestRam, gpa: u64): u64 {
   if (gpa - ram.mainGpa < ram.mainBytes) return ram.mainBytes - (gpa - ram.mainGpa);
   const slot = slotAt(ram, gpa);
   return slot == null || slot.kind != SlotKind.RAM ? 0 : slot.bytes - (gpa - slot.gpa);
+}
+
+/** SlotKind of the slot that holds `gpa`; RAM where there is none. */
+export function slotKindAt(ram: GuestRam, gpa: u64): u32 {
+  const slot = slotAt(ram, gpa);
+  return slot == null ? <u32>SlotKind.RAM : slot.kind;
 }
 
 /** Loads 1, 2, 4 or 8 bytes, zero-extended. The caller checked the range. */

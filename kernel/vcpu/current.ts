@@ -9,13 +9,10 @@ import { Vcpu } from "./vcpu";
 export class Virt {
   /** pa of this CPU's VMXON region; 0: not in VMX operation. */
   vmxonPa: u64;
-  /** EPT generation of VM `number` up to which this CPU has forgotten translations (vmx/vpid.ts). */
-export function seenGeneration(number: u32): usize {
-  return cpuBlock() + PERCPU_VIRT + 512 + ((<usize>number) << 2);
-}
-
-/** The vCPU whose VMCS is current on this CPU; 0: none. */
+  /** The vCPU whose VMCS is current on this CPU; 0: none. */
   current: usize;
+  /** pa of that VMCS. */
+  currentPa: u64;
   /** The vCPU whose lazily switched state (vector, debug and SYSCALL registers, CR2) is in the registers; 0: none. */
   resident: usize;
   /** vm/schedule's record of the running vCPU; 0: idle. */
@@ -26,35 +23,34 @@ export function seenGeneration(number: u32): usize {
   root: u64;
   /** VM number + 1 whose exit is being handled (containment); 0: none. */
   serving: u32;
-  /** 1: this CPU may run guests. */
+  /** 1: this CPU may run guests. Atomic. */
   ready: u32;
-  /** Host-virtual addresses for the host state of a VMCS. */
-  gdtBase: u64;
-  tssBase: u64;
   /** VM that ran last on this CPU + 1, for barriers between VMs. */
   lastVm: u32;
   /** Set by the NMI handler: an NMI arrived and nobody has looked yet. */
   nmiSeen: u32;
-  /** End of the running vCPU's time slice, host TSC. */
+  /** End of the running vCPU's time slice, host TSC; 0: nobody else wants the CPU. */
   sliceEnd: u64;
+  /** Head of the list of this CPU's tasks (vm/schedule). Atomic. */
+  tasks: usize;
+  taskCount: u32;
+  /** Weighted time below which no task that wakes is put. */
+  floorTime: u64;
   idleTicks: u64;
-  /** Head and tail of the run queue (vm/schedule). */
-  queueHead: usize;
-  queueTail: usize;
-  queueLock: u32;
-  timerKeys: u32;
-  idleSince: u64;
-  spare: u64;
+  /** Ticks in root mode on behalf of guests, and in guests (`account` on the command line). */
+  rootTicks: u64;
+  guestTicks: u64;
 }
 
-/** What a CPU must do in root mode before it goes on with its guest. */
+/** What a CPU must do in root mode before it goes on with its guest. Other CPUs set bits with atomics. */
 export const enum HostWork {
-  RESCHEDULE = 1,
+  RESCHEDULE = 1, // the slice is over, or somebody more deserving woke
   TIMERS = 2, // the host timer fired
-  SHOOTDOWN = 4, // another CPU waits for translations to be dropped here
-  MESSAGES = 8, // the console or a driver has a ring to drain
-  STOP = 16,
-  YIELD = 32, // the running vCPU spins: let another run
+  WOKEN = 4, // a task of this CPU became ready
+  KICKS = 8, // Vm.kicks of the running VM has bits
+  YIELD = 16, // the running vCPU spins or sleeps: let another run
+  ENABLE = 64, // enter VMX operation
+  REAP = 32, // a VM ended: the boot CPU sees to it
 }
 
 export function virt(): Virt {

@@ -3,6 +3,7 @@
 // one slot of the Vcpu, because a processor has one: a second exception merges with the first by the
 // double-fault rules. Interrupts wait in the virtual APIC and PIC (virq/), never here.
 
+import { HostWork, Virt, virt } from "./current";
 import { Vcpu } from "./vcpu";
 import { StopReason, Vm, vcpuOf } from "./vm";
 
@@ -21,6 +22,7 @@ export const enum Pending {
   CONTROLS = 0x400, // virq/ changed something that the VMCS mirrors (TPR threshold, EOI bitmap)
   DEVICE = 0x800, // a backend's ring has something to drain
   RESET = 0x1000, // the VM starts over
+  SLEEP = 0x2000, // HLT was executed
 }
 
 /** Event: vector in bits 7:0, type in bits 10:8, bit 11: has an error code, bit 31: valid. */
@@ -146,7 +148,10 @@ export function clearPending(vcpu: Vcpu, bits: u32): void {
  */
 export function request(vcpu: Vcpu, bits: u32): void {
   atomic.or<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("pending"), bits);
+  const mine = virt();
+  if (mine.current == changetype<usize>(vcpu)) return; // it looks by itself before it enters again
   atomic.or<u32>(changetype<usize>(vcpu.vm) + offsetof<Vm>("kicks"), 1 << vcpu.index);
+  atomic.or<u32>(changetype<usize>(mine) + offsetof<Virt>("work"), HostWork.KICKS);
 }
 
 /** Ends the VM: every vCPU leaves the guest and its run loop stops. The first reason counts. */

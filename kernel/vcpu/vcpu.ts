@@ -79,13 +79,15 @@ export class Vcpu {
   miscEnable: u64;
   tscAdjust: u64;
   specCtrl: u64;
+  specCtrlLive: u32; // 1: the guest has used IA32_SPEC_CTRL, which is switched with the vCPU now
+  tprThreshold: u32; // as the VMCS has it
   biosSignature: u64;
   mtrrDefType: u64;
   mtrrs: usize; // vMTRR values: 11 fixed, 2 * 8 variable (u64)
   mcBanks: usize; // u64[4 * banks]
   cpuidTable: usize; // exit/cpuid's table of this vCPU
-  cpuidCount: u32;
-  featureBits: u32;
+  cpuidSubleaves: u32; // entries of leaves with subleaves, behind the plain ones
+  featureBits: u32; // GuestFeature bits (exit/cpuidpolicy): what MSR policy depends on
 
   // Lazily switched: in the CPU's registers while this vCPU is the loaded one, here otherwise
   cr2: u64;
@@ -134,9 +136,12 @@ export class Vcpu {
   kvmSteal: u32;
 
   // MONITOR/MWAIT, hypercalls, decoder scratch
-  monitorGpa: u64;
+  deaf: u32; // 1: asleep so that no interrupt would wake it
+  pad: u32;
   scratch: usize; // 4 KiB of scratch for decode, string I/O and hypercalls
-  decode: usize; // exit/decode's record
+  decode: usize; // exit/access's block of records
+  paging: usize; // GuestPaging (mm/gva) of the last readPaging()
+  operand: u64; // value of the last readOperand()
 
   // Accounting
   exits: u64;

@@ -64,7 +64,7 @@ function publish(vcpu: Vcpu, gpa: u64): bool {
   const khzShift = shiftFor(tscHz());
   gueststore32(gpa, 1);
   gueststore32(gpa + 4, 0);
-  gueststore64(gpa + 8, hostNow + vm.tscOffset);
+  gueststore64(gpa + 8, hostNow + vm.tscOffset + vcpu.tscAdjust);
   gueststore64(gpa + 16, toNanoseconds(hostNow - vm.createdTsc));
   gueststore32(gpa + 24, multiplierFor(tscHz(), khzShift));
   gueststore32(gpa + 28, (<u32>khzShift & 0xff) | (FLAG_TSC_STABLE << 8));

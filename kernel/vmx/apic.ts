@@ -87,7 +87,9 @@ function readable(index: u32): bool {
 
 /** TPR shadow: an exit when the guest's TPR class falls below `threshold` (0..15; 0: never). */
 export function setTprThreshold(vcpu: Vcpu, threshold: u32): void {
-  if ((vcpu.procControls & Proc.TPR_SHADOW) != 0 && !hasDelivery(vcpu)) vmwrite(Field.TPR_THRESHOLD, threshold);
+  if (threshold == vcpu.tprThreshold || (vcpu.procControls & Proc.TPR_SHADOW) == 0 || hasDelivery(vcpu)) return;
+  vcpu.tprThreshold = threshold;
+  vmwrite(Field.TPR_THRESHOLD, threshold);
 }
 
 /** True while the processor itself evaluates and delivers virtual interrupts. */

@@ -33,7 +33,7 @@ function injectEvent(vcpu: Vcpu): void {
   let event = vcpu.event;
   const type = (event & EventBit.TYPE_MASK) >> EventBit.TYPE_SHIFT;
   if (type == EventType.EXCEPTION) prepareException(vcpu, event & 0xff);
-  else if (type >= EventType.SOFTWARE_INTERRUPT) vmwrite(Field.ENTRY_INSTRUCTION_LENGTH, vcpu.eventLength);
+  else if (type >= <u32>EventType.SOFTWARE_INTERRUPT) vmwrite(Field.ENTRY_INSTRUCTION_LENGTH, vcpu.eventLength);
   if ((event & EventBit.HAS_ERROR) != 0) {
     if (realMode()) event &= ~EventBit.HAS_ERROR;
     else vmwrite(Field.ENTRY_EXCEPTION_ERROR_CODE, vcpu.eventError);
@@ -115,7 +115,7 @@ export function recoverEvent(vcpu: Vcpu): void {
 function takeBack(vcpu: Vcpu, info: u32): void {
   const type = (info & EventBit.TYPE_MASK) >> EventBit.TYPE_SHIFT;
   if (type == EventType.NMI) setNmiBlocking(false); // the delivery set it; injecting needs it clear
-  const length: u32 = type >= EventType.SOFTWARE_INTERRUPT ? <u32>vmread(Field.EXIT_INSTRUCTION_LENGTH) : 0;
+  const length: u32 = type >= <u32>EventType.SOFTWARE_INTERRUPT ? <u32>vmread(Field.EXIT_INSTRUCTION_LENGTH) : 0;
   const error: u32 = (info & EventBit.HAS_ERROR) != 0 ? <u32>vmread(Field.IDT_VECTORING_ERROR_CODE) : 0;
   requeue(vcpu, info & (EventBit.VALID | EventBit.HAS_ERROR | EventBit.TYPE_MASK | 0xff), error, length);
 }
@@ -129,6 +129,11 @@ export function restoreNmiBlocking(info: u32): void {
   if ((info & NMI_UNBLOCKED) == 0) return;
   if ((<u32>vmread(Field.IDT_VECTORING_INFO) & <u32>EventBit.VALID) != 0) return;
   setNmiBlocking(true);
+}
+
+/** INT1 exits with RIP on itself although it traps. */
+export function skipIcebp(): void {
+  vmwrite(Field.GUEST_RIP, vmread(Field.GUEST_RIP) + vmread(Field.EXIT_INSTRUCTION_LENGTH));
 }
 
 export function setNmiBlocking(on: bool): void {

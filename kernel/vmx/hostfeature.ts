@@ -1,20 +1,22 @@
 // What the processor has of the state that guests carry. Read once on the boot CPU.
 
-import { cpuid } from "../cpu/insn";
+import { cpuid, rdmsrSafe } from "../cpu/insn";
 
 @unmanaged
 class HostFeature {
   xcr0: u64; // components that XCR0 may enable for guests; 0: no XSAVE
   xsaveBytes: u32; // size of an area that holds all of them
   rdtscp: u32;
+  microcode: u64; // IA32_BIOS_SIGN_ID
 }
 
-const PLACE: usize = memory.data(16, 8);
+const PLACE: usize = memory.data(24, 8);
 const OUT: usize = memory.data(16, 8);
 const CPUID_ECX_XSAVE: u32 = 1 << 26;
 const CPUID_EDX_RDTSCP: u32 = 1 << 27;
-/** x87, SSE, AVX, AVX-512 (3), PKRU: what Basalt lets guests use. */
-export const XCR0_OFFERED: u64 = 0x2e7;
+const IA32_BIOS_SIGN_ID: u32 = 0x8b;
+/** x87, SSE, AVX, AVX-512 (3): what Basalt lets guests use. */
+export const XCR0_OFFERED: u64 = 0xe7;
 const FXSAVE_BYTES: u32 = 512;
 const HEADER_BYTES: u32 = 576;
 
@@ -28,6 +30,8 @@ export function readHostFeatures(): void {
   f.xsaveBytes = FXSAVE_BYTES;
   cpuid(1, 0, OUT);
   if ((load<u32>(OUT, 8) & CPUID_ECX_XSAVE) != 0) readXsave(f);
+  cpuid(1, 0, OUT); // loads the revision into the MSR
+  f.microcode = rdmsrSafe(IA32_BIOS_SIGN_ID, OUT) ? load<u64>(OUT) : 0;
   cpuid(0x8000_0001, 0, OUT);
   f.rdtscp = (load<u32>(OUT, 12) & CPUID_EDX_RDTSCP) != 0 ? 1 : 0;
 }
@@ -53,4 +57,9 @@ export function xsaveBytes(): u32 {
 }
 export function hasRdtscp(): bool {
   return feature().rdtscp != 0;
+}
+
+/** IA32_BIOS_SIGN_ID: the microcode revision in bits 63:32. */
+export function hostMicrocode(): u64 {
+  return feature().microcode;
 }

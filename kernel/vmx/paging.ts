@@ -6,7 +6,6 @@ import { vmread, vmwrite } from "../cpu/insn";
 import { Vcpu } from "../vcpu/vcpu";
 import { Proc } from "./control";
 import { Field } from "./field";
-import { CR0_PE, CR0_PG } from "./register";
 
 const CR4_PSE: u64 = 1 << 4;
 const CR4_PAE: u64 = 1 << 5;
@@ -24,13 +23,12 @@ const HIDDEN_WITHOUT_PAGING: u64 = CR4_PAE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4
  * table (32-bit paging with 4 MiB pages) translates, and CR3 accesses exit.
  */
 export function setPagingOff(vcpu: Vcpu): void {
-  if (vcpu.unrestricted) return;
-  if (!vcpu.cr3Forced) vcpu.cr3Shadow = vmread(Field.GUEST_CR3);
+  if (vcpu.cr3Forced) return;
+  vcpu.cr3Shadow = vmread(Field.GUEST_CR3);
   vcpu.cr3Forced = 1;
   vcpu.cr4Hidden = HIDDEN_WITHOUT_PAGING;
   vcpu.cr4Fixed |= CR4_PSE;
   vmwrite(Field.GUEST_CR3, vcpu.identityRootPa);
-  vmwrite(Field.GUEST_CR0, vmread(Field.GUEST_CR0) | CR0_PE | CR0_PG);
   applyCr4(vcpu);
   setControls(vcpu, vcpu.procControls | Proc.CR3_LOAD_EXITING | Proc.CR3_STORE_EXITING);
 }

@@ -4,8 +4,9 @@
 import { vmread, vmwrite } from "../cpu/insn";
 import { Segment, SegmentState } from "../vcpu/exit";
 import { Gpr, gpr, setGpr, Vcpu } from "../vcpu/vcpu";
-import { capability } from "./capability";
-import { Blocking, EntryControl } from "./control";
+import { capability, mayBeOne } from "./capability";
+import { Blocking, EntryControl, Proc2 } from "./control";
+import { setPagingOff, setPagingOn } from "./paging";
 import { Field, segmentAccess, segmentBase, segmentLimit, segmentSelector } from "./field";
 
 export const RFLAGS_CF: u64 = 1 << 0;
@@ -130,11 +131,17 @@ export function readCr3(vcpu: Vcpu): u64 {
   return vcpu.cr3Forced ? vcpu.cr3Shadow : vmread(Field.GUEST_CR3);
 }
 
-/** CR0 without checks; exit/cr decides what a guest may write. Bits that VMX fixes are added. */
+/**
+ * CR0 without checks; exit/cr decides what a guest may write. Bits that VMX fixes are added, and a change
+ * of PG is followed up where unrestricted guest is missing.
+ */
 export function writeCr0(vcpu: Vcpu, value: u64): void {
   vmwrite(Field.CR0_SHADOW, value);
   // CD and NW stay 0 in the register: caches of the host are not the guest's to disable.
   vmwrite(Field.GUEST_CR0, (value & ~(CR0_CD | CR0_NW)) | vcpu.cr0Fixed);
+  if (vcpu.unrestricted) return;
+  if ((value & CR0_PG) != 0) setPagingOn(vcpu);
+  else setPagingOff(vcpu);
 }
 
 export function writeCr4(vcpu: Vcpu, value: u64): void {
@@ -199,6 +206,55 @@ export function readSelector(index: u32): u32 {
 
 export function readSegmentBase(index: u32): u64 {
   return vmread(segmentBase(index));
+}
+export function readSegmentLimit(index: u32): u32 {
+  return <u32>vmread(segmentLimit(index));
+}
+export function readSegmentAccess(index: u32): u32 {
+  return <u32>vmread(segmentAccess(index));
+}
+
+/** Always true, for MSR handlers that end with it. */
+export function writeSegmentBase(index: u32, base: u64): bool {
+  vmwrite(segmentBase(index), base);
+  return true;
+}
+
+// ---- MSRs that have fields
+
+/** IA32_SYSENTER_CS, ESP, EIP: 174H..176H. */
+export function readSysenter(msr: u32): u64 {
+  return vmread(msr == 0x174 ? <u32>Field.GUEST_SYSENTER_CS : msr == 0x175 ? <u32>Field.GUEST_SYSENTER_ESP : <u32>Field.GUEST_SYSENTER_EIP);
+}
+export function writeSysenter(msr: u32, value: u64): bool {
+  if (msr == 0x174) vmwrite(Field.GUEST_SYSENTER_CS, value & 0xffff_ffff);
+  else vmwrite(msr == 0x175 ? <u32>Field.GUEST_SYSENTER_ESP : <u32>Field.GUEST_SYSENTER_EIP, value);
+  return true;
+}
+export function readPat(): u64 {
+  return vmread(Field.GUEST_PAT);
+}
+export function writeGuestPat(value: u64): void {
+  vmwrite(Field.GUEST_PAT, value);
+}
+export function readGuestDebugctl(): u64 {
+  return vmread(Field.GUEST_DEBUGCTL);
+}
+export function writeGuestDebugctl(value: u64): void {
+  vmwrite(Field.GUEST_DEBUGCTL, value);
+}
+export function writeTscOffset(offset: u64): void {
+  vmwrite(Field.TSC_OFFSET, offset);
+}
+
+/** INVPCID runs in the guest. */
+export function hasInvpcid(): bool {
+  return mayBeOne(capability().proc2, Proc2.ENABLE_INVPCID);
+}
+
+/** INS and OUTS exits tell the segment and address size (IA32_VMX_BASIC[54]). */
+export function hasStringInfo(): bool {
+  return ((capability().basic >> 54) & 1) != 0;
 }
 
 /** GDTR (0) or IDTR (1). */

@@ -5,7 +5,6 @@ import { vmread, vmwrite } from "../cpu/insn";
 import { Segment } from "../vcpu/exit";
 import { Gpr, setGpr, Vcpu } from "../vcpu/vcpu";
 import { Field } from "./field";
-import { setPagingOff } from "./paging";
 import { CR0_CD, CR0_ET, CR0_NW, writeCr0, writeCr3, writeCr4, writeDr7, writeEfer, writeRip, writeSegment, writeTable } from "./register";
 
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
@@ -33,7 +32,6 @@ export function initRegisters(vcpu: Vcpu, keepCaches: bool): void {
   writeEfer(vcpu, 0);
   writeCr4(vcpu, 0);
   writeCr0(vcpu, kept | CR0_ET);
-  setPagingOff(vcpu);
   writeCr3(vcpu, 0);
   initSegments();
   writeDr7(0x400);
@@ -47,7 +45,7 @@ export function initRegisters(vcpu: Vcpu, keepCaches: bool): void {
 
 function initSegments(): void {
   writeSegment(Segment.CS, 0xf000, 0xffff_0000, 0xffff, 0x9b);
-  for (let i: u32 = 0; i <= Segment.GS; i++) {
+  for (let i: u32 = 0; i <= <u32>Segment.GS; i++) {
     if (i != Segment.CS) writeSegment(i, 0, 0, 0xffff, 0x93);
   }
   writeSegment(Segment.LDTR, 0, 0, 0xffff, 0x82);

@@ -9,6 +9,8 @@ import { Status } from "../lib/status";
 import { allocFrame, freeRun, Owner } from "../mm/frame";
 import { writeEntry, zeroFrame } from "../mm/phys";
 import { cpuBlock } from "../cpu/insn";
+import { cpu as thisCpu } from "../cpu/percpu";
+import { gdtAddress, tssAddress } from "../mm/descriptor";
 import { virt } from "../vcpu/current";
 import { Vcpu } from "../vcpu/vcpu";
 import { Without } from "../vcpu/vm";
@@ -63,7 +65,7 @@ export function createVcpu(vcpu: Vcpu): Status {
     return status;
   }
   if (vmclear(region)) panic("vmx: VMCLEAR refuses a fresh region");
-  load(vcpu);
+  loadVmcs(vcpu);
   chooseControls(vcpu);
   writeControls(vcpu);
   passThrough(vcpu);
@@ -85,11 +87,12 @@ export function destroyVcpu(vcpu: Vcpu): void {
  * Makes the vCPU's VMCS current on this CPU. No other CPU may have it: whoever had it called release().
  * The VMCS keeps the host state of the CPU that ran it last, so a new CPU writes its own.
  */
-export function load(vcpu: Vcpu): void {
+export function loadVmcs(vcpu: Vcpu): void {
   const mine = virt();
   if (mine.current == changetype<usize>(vcpu)) return;
   if (vmptrld(vcpu.vmcsPa)) panic("vmx: VMPTRLD refuses a VMCS of ours");
   mine.current = changetype<usize>(vcpu);
+  mine.currentPa = vcpu.vmcsPa;
   const cpu = load<u32>(cpuBlock(), 4) + 1;
   if (vcpu.hostInitialised != cpu) {
     writeHostState(vcpu);
@@ -106,6 +109,17 @@ export function release(vcpu: Vcpu): void {
   vcpu.launched = 0;
   const mine = virt();
   if (mine.current == changetype<usize>(vcpu)) mine.current = 0;
+}
+
+/**
+ * After a trap in the core: the current VMCS is given up by its address alone. Its record is not trusted,
+ * so VMLAUNCH state and counters stay as they are; the vCPU never runs again.
+ */
+export function abandonCurrent(): void {
+  const mine = virt();
+  if (mine.currentPa) vmclear(mine.currentPa);
+  mine.current = 0;
+  mine.currentPa = 0;
 }
 
 /** Controls as far as this processor allows and the VM does not do without. */
@@ -173,7 +187,7 @@ function writeControls(vcpu: Vcpu): void {
 
 /** What the processor loads at every exit on this CPU. */
 function writeHostState(vcpu: Vcpu): void {
-  const mine = virt();
+  const tables = thisCpu().descriptors;
   vmwrite(Field.HOST_CR0, readCr0());
   vmwrite(Field.HOST_CR3, vcpu.vm.hostCr3);
   vmwrite(Field.HOST_CR4, readCr4());
@@ -186,8 +200,8 @@ function writeHostState(vcpu: Vcpu): void {
   vmwrite(Field.HOST_TR_SELECTOR, TSS_SELECTOR);
   vmwrite(Field.HOST_FS_BASE, 0);
   vmwrite(Field.HOST_GS_BASE, cpuBlock());
-  vmwrite(Field.HOST_TR_BASE, mine.tssBase);
-  vmwrite(Field.HOST_GDTR_BASE, mine.gdtBase);
+  vmwrite(Field.HOST_TR_BASE, tssAddress(tables));
+  vmwrite(Field.HOST_GDTR_BASE, gdtAddress(tables));
   vmwrite(Field.HOST_IDTR_BASE, imageBoundary(BOUNDARY_IDT));
   vmwrite(Field.HOST_SYSENTER_CS, 0);
   vmwrite(Field.HOST_SYSENTER_ESP, 0);
@@ -200,7 +214,7 @@ function writeHostState(vcpu: Vcpu): void {
 
 /** State after power-up, real mode at F000:FFF0; loaders then set what their protocol says. */
 export function resetVcpu(vcpu: Vcpu): void {
-  load(vcpu);
+  loadVmcs(vcpu);
   vmwrite(Field.GUEST_ACTIVITY, Activity.ACTIVE);
   vmwrite(Field.GUEST_INTERRUPTIBILITY, 0);
   vmwrite(Field.GUEST_PENDING_DEBUG, 0);

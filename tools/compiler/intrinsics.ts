@@ -222,6 +222,8 @@ const ROWS: Intrinsic[] = [
   plain("hlt", BARRIER, "hlt"),
   plain("idle", BARRIER, "sti", "hlt", "cli"),
   plain("takeInterrupts", BARRIER, "sti", "nop", "cli"),
+  plain("raiseNmi", BARRIER, "int 2"),
+  plain("raiseMachineCheck", BARRIER, "int 18"),
   plain("cli", BARRIER, "cli"),
   plain("sti", BARRIER, "sti"),
   plain("mfence", BARRIER, "mfence"),

@@ -1,0 +1,256 @@
+// The guests of this machine: created from the boot modules when it has come up, reported and returned
+// when they end. The boot CPU does both, between turns; when the last guest has ended, the machine has.
+
+import * as power from "../../drivers/power";
+import { MAX_CPUS, MAX_VMS } from "../config";
+import { pause, rdtsc } from "../cpu/insn";
+import { cpuCount, isOnline } from "../cpu/percpu";
+import * as cmdline from "../lib/cmdline";
+import * as log from "../lib/log";
+import { Status } from "../lib/status";
+import { mapFirmware } from "../mm/hostmap";
+import { configAt, GuestConfig, guestModuleAt } from "../guest/config";
+import { countGuests, describeGuests } from "../guest/describe";
+import { enterGuest } from "../guest/entry";
+import { loadGuest, reportGuest, startsInRealMode, wantsTestPorts } from "../guest/load";
+import { buildMsrPolicy } from "../exit/msrpolicy";
+import { HostWork, Virt, virt, virtAt } from "../vcpu/current";
+import { Pending, setPending } from "../vcpu/event";
+import { VcpuState } from "../vcpu/vcpu";
+import { StopReason, Vm, vcpuOf, vmAt, VmState, Without } from "../vcpu/vm";
+import { createFailure, createVm, destroyVm, VmPlan } from "../vm/create";
+import { endedCount, noteEnded, setState, slotAt, slotName, SlotState, VmSlot } from "../vm/directory";
+import { here, tellCpu } from "../vm/kick";
+import { toCore } from "../vm/run";
+import { addTask, chooseCpu } from "../vm/schedule";
+import { Task, taskOf, TaskState } from "../vm/task";
+import { enableCpu, probe, readHostFeatures, release } from "../vendor";
+
+const PLAN: usize = memory.data(48, 8);
+if (offsetof<VmPlan>() > 48) ERROR("guests: size of the plan");
+
+/** +0 u32 guests that were started and have not ended; +4 u32 guests that did not end well. [boot CPU only] */
+const tally: usize = memory.data(8, 4);
+
+/** The boot CPU, when the machine has come up: VMX everywhere, then each guest. */
+export function startGuests(): void {
+  const lack = probe();
+  if (lack.length) {
+    log.error("vmx", lack);
+    return;
+  }
+  readHostFeatures();
+  buildMsrPolicy();
+  virt().root = 0;
+  toCore();
+  if (!enableHere()) return;
+  enableOthers();
+  describeGuests();
+  for (let i: u32 = 0; i < countGuests(); i++) startGuest(i);
+  if (countGuests() != 0 && load<u32>(tally) == 0) finish();
+}
+
+/** VMX operation on this CPU; a CPU that cannot runs no guests. */
+export function enableHere(): bool {
+  const status = enableCpu();
+  if (status) {
+    log.begin(log.Level.ERROR, "vmx");
+    log.str("CPU ");
+    log.dec(here());
+    log.str(status == Status.UNSUPPORTED ? " differs from the boot CPU, or firmware locked VMX off: it runs no guests" : " cannot enter VMX operation");
+    log.end();
+    return false;
+  }
+  toCore();
+  atomic.store<u32>(changetype<usize>(virt()) + offsetof<Virt>("ready"), 1);
+  return true;
+}
+
+/** The other CPUs enter VMX operation one after the other: each looks at HostWork.ENABLE in its idle loop. */
+function enableOthers(): void {
+  for (let i: u32 = 1; i < cpuCount(); i++) {
+    if (!isOnline(i)) continue;
+    tellCpu(i, HostWork.ENABLE);
+    const since = rdtsc();
+    while (atomic.load<u32>(changetype<usize>(virtAt(i)) + offsetof<Virt>("ready")) == 0) {
+      if (rdtsc() - since > PATIENCE_TICKS) break;
+      pause();
+    }
+  }
+}
+
+/** Creates, loads and starts guest `index` of the configuration. One line says why, if that cannot be. */
+function startGuest(index: u32): void {
+  const config = configAt(index);
+  const number = createVm(planFor(config));
+  if (number == MAX_VMS) {
+    refuse(config, createFailure() == Status.NO_MEMORY ? "not enough memory" : "it cannot be created");
+    return;
+  }
+  const vm = vmAt(number);
+  if (!loadInto(vm, config)) {
+    toCore();
+    destroyVm(number);
+    fail();
+    return;
+  }
+  reportGuest(vm, config);
+  slotAt(number).config = index;
+  start(vm, config);
+}
+
+function loadInto(vm: Vm, config: GuestConfig): bool {
+  if (mapFiles(config)) {
+    refuse(config, "its files cannot be mapped");
+    return false;
+  }
+  if (loadGuest(vm, config)) return false; // it has said why
+  if (startsInRealMode(vm) && !vcpuOf(vm, 0).unrestricted) {
+    refuse(config, "it starts in real mode, which needs the processor feature unrestricted guest");
+    return false;
+  }
+  enterGuest(vm);
+  return true;
+}
+
+/** Boot modules are read through the device window. */
+function mapFiles(config: GuestConfig): Status {
+  let status = mapFirmware(config.pa, config.bytes);
+  for (let i: u32 = 0; !status && i < config.moduleCount; i++) {
+    const module = guestModuleAt(config, i);
+    status = mapFirmware(module.pa, module.bytes);
+  }
+  return status;
+}
+
+function planFor(config: GuestConfig): VmPlan {
+  const plan = changetype<VmPlan>(PLAN);
+  plan.memoryBytes = config.memoryBytes;
+  plan.name = config.name;
+  plan.nameBytes = config.nameBytes;
+  plan.vcpuCount = config.cpus;
+  plan.without = config.without | withoutByOptions();
+  plan.testPorts = wantsTestPorts(config) ? 1 : 0;
+  plan.lazyMap = cmdline.is(cmdline.Option.EPTPAGE, "4k") ? 1 : 0;
+  plan.pageLog2 = plan.lazyMap ? 12 : cmdline.is(cmdline.Option.EPTPAGE, "2m") ? 21 : 0;
+  return plan;
+}
+
+/** What the host's command line switches off for all guests. */
+function withoutByOptions(): u32 {
+  let bits: u32 = 0;
+  if (cmdline.is(cmdline.Option.APICV, "off")) bits |= Without.APIC_REGISTERS | Without.APIC_ACCESS | Without.TPR_SHADOW;
+  if (cmdline.is(cmdline.Option.VPID, "off")) bits |= Without.VPID;
+  if (cmdline.is(cmdline.Option.UNRESTRICTED, "off")) bits |= Without.UNRESTRICTED_GUEST;
+  return bits;
+}
+
+/** A task for each vCPU, on the CPU that has the least to do; the VMCS is given up here so that it can be loaded there. */
+function start(vm: Vm, config: GuestConfig): void {
+  const slot = slotAt(vm.number);
+  vm.state = VmState.RUNNING;
+  slot.firstTask = taskOf(vm.number, 0).number;
+  slot.taskCount = vm.vcpuCount;
+  slot.liveTasks = vm.vcpuCount;
+  setState(slot, SlotState.LIVE);
+  store<u32>(tally, load<u32>(tally) + 1);
+  for (let i: u32 = 0; i < vm.vcpuCount; i++) {
+    const vcpu = vcpuOf(vm, i);
+    setPending(vcpu, Pending.TIMER | Pending.INTERRUPT);
+    const task = prepareTask(vm.number, i, config);
+    vcpu.task = changetype<usize>(task);
+    task.vcpu = changetype<usize>(vcpu);
+    release(vcpu);
+    task.state = vcpu.state == VcpuState.RUNNABLE ? TaskState.READY : TaskState.BLOCKED;
+    addTask(task);
+    tellCpu(task.cpu, HostWork.WOKEN);
+  }
+  toCore();
+}
+
+function prepareTask(vm: u32, index: u32, config: GuestConfig): Task {
+  const task = taskOf(vm, index);
+  const number = task.number;
+  memory.fill(changetype<usize>(task), 0, offsetof<Task>());
+  task.number = number;
+  task.vm = vm;
+  task.index = index;
+  task.weight = config.weight ? config.weight : 100;
+  task.cap = config.cap;
+  const cpu = chooseCpu(config.pinMask, task.weight);
+  task.cpu = cpu == MAX_CPUS ? 0 : cpu;
+  return task;
+}
+
+// ---- The end of a guest
+
+/** The boot CPU, between turns: reports and returns VMs that ended. */
+export function reapGuests(): void {
+  if (endedCount() == 0) return;
+  for (let number: u32 = 0; number < MAX_VMS; number++) {
+    const slot = slotAt(number);
+    if (atomic.load<u32>(changetype<usize>(slot)) != SlotState.ENDED) continue;
+    noteEnded(-1);
+    reportEnd(slot);
+    const again = slot.stopReason == StopReason.RESET && configAt(slot.config).restart == RESTART_ON;
+    const config = slot.config;
+    if (!endedWell(slot) && !again) fail();
+    toCore();
+    destroyVm(number);
+    store<u32>(tally, load<u32>(tally) - 1);
+    if (again) startGuest(config);
+  }
+  if (load<u32>(tally) == 0) finish();
+}
+
+const RESTART_ON: u32 = 1; // Choice.ON
+const PATIENCE_TICKS: u64 = 1_000_000_000;
+
+function endedWell(slot: VmSlot): bool {
+  const asked = slot.stopReason == StopReason.POWER_OFF || slot.stopReason == StopReason.RESET || slot.stopReason == StopReason.HALTED;
+  return asked && slot.stopCode == 0;
+}
+
+function fail(): void {
+  store<u32>(tally + 4, load<u32>(tally + 4) + 1);
+}
+
+/** All guests have ended. */
+function finish(): void {
+  power.finish(load<u32>(tally + 4) ? power.Outcome.FAILURE : power.Outcome.SUCCESS);
+}
+
+function refuse(config: GuestConfig, why: string): void {
+  log.begin(log.Level.ERROR, "guest");
+  log.bytes(config.name, config.nameBytes);
+  log.str(" is refused: ");
+  log.str(why);
+  log.end();
+  fail();
+}
+
+/** One line a guest: ended how, why, where. */
+function reportEnd(slot: VmSlot): void {
+  log.begin(endedWell(slot) ? log.Level.INFO : log.Level.ERROR, "guest");
+  log.bytes(slotName(slot), slot.nameBytes);
+  log.str(" ended: ");
+  log.str(reasonText(slot.stopReason));
+  log.str(", code ");
+  log.dec(slot.stopCode);
+  log.end();
+}
+
+function reasonText(reason: u32): string {
+  switch (reason) {
+    case StopReason.POWER_OFF: return "powered off";
+    case StopReason.RESET: return "asked for a reset";
+    case StopReason.TRIPLE_FAULT: return "triple fault";
+    case StopReason.HALTED: return "halted for good";
+    case StopReason.ENTRY_FAILED: return "VM entry failed";
+    case StopReason.UNHANDLED: return "stopped at an exit that nothing answers";
+    case StopReason.CORE_TRAP: return "stopped by a trap in the core";
+    case StopReason.DESTROYED: return "destroyed by the operator";
+    case StopReason.UNSUPPORTED: return "needs what this processor lacks";
+    default: return "for no known reason";
+  }
+}

@@ -1,0 +1,243 @@
+// The loop that runs a vCPU: deliver, enter, dispatch, stop or repeat. Between an exit and the next entry
+// of the same vCPU nothing is allocated, no lock is shared with another VM, and vector state stays where it is.
+
+import * as trap from "../cpu/trap";
+import { rdtsc, writeCr3 } from "../cpu/insn";
+import { dispatch } from "../exit/dispatch";
+import { HostWork, Virt, virt } from "../vcpu/current";
+import { clearPending, Pending, setPending, stopVm } from "../vcpu/event";
+import { Vcpu, VcpuState } from "../vcpu/vcpu";
+import { StopReason, Vm, vcpuOf } from "../vcpu/vm";
+import { deliver, hasInterrupt } from "../virq/deliver";
+import { expire, nextDeadline } from "../vdev/timers";
+import { bringIn, enter, loadVmcs, readRflags, release, reportEntryFailure, syncEpt, takeOut } from "../vendor";
+import { coreRoot } from "../mm/hostmap";
+import { initVcpu, startVcpu } from "./startup";
+import { noteEnded, setState, slotAt, SlotState, VmSlot } from "./directory";
+import { drainKicks, tellCpu } from "./kick";
+import { armTask, beginTurn, chooseTask, considerWoken, endTurn, takeTimers } from "./schedule";
+import { moveState, Task, TaskState } from "./task";
+
+const RFLAGS_IF: u64 = 1 << 9;
+
+/** Why a turn ended. */
+const enum Turn {
+  GO_ON = 0,
+  PREEMPTED = 1, // it stays ready
+  ASLEEP = 2,
+  ENDED = 3,
+}
+
+/** Gives the CPU to the next ready task until its turn ends. False if no task of this CPU is ready. */
+export function runNext(): bool {
+  takeTimers(0);
+  takeWork();
+  const task = chooseTask(rdtsc());
+  if (task == null) return false;
+  if (!moveState(task, TaskState.READY, TaskState.RUNNING)) return true;
+  runTask(task);
+  return true;
+}
+
+/** Takes this CPU's work bits. */
+function takeWork(): u32 {
+  return atomic.xchg<u32>(changetype<usize>(virt()) + offsetof<Virt>("work"), 0);
+}
+
+function runTask(task: Task): void {
+  const vcpu = switchTo(task);
+  const mine = virt();
+  mine.task = changetype<usize>(task);
+  beginTurn(task, rdtsc());
+  mine.serving = task.vm + 1;
+  trap.enterContained();
+  const slot = slotAt(task.vm);
+  const turn = slot.stopping ? <u32>Turn.ENDED : slot.paused ? <u32>Turn.ASLEEP : loop(vcpu, task);
+  finishTurn(task, vcpu, turn);
+}
+
+function finishTurn(task: Task, vcpu: Vcpu, turn: u32): void {
+  trap.leaveContained();
+  const mine = virt();
+  endTurn(task, rdtsc());
+  mine.serving = 0;
+  mine.task = 0;
+  if (turn == Turn.ENDED) endTask(task, vcpu);
+  else if (turn == Turn.PREEMPTED) moveState(task, TaskState.RUNNING, TaskState.READY);
+  else goToSleep(task, vcpu);
+}
+
+/** Blocked first, then a last look: a waker either sees BLOCKED or has set its bit before this look. */
+function goToSleep(task: Task, vcpu: Vcpu): void {
+  moveState(task, TaskState.RUNNING, TaskState.BLOCKED);
+  if (slotAt(task.vm).paused) return; // resuming wakes all
+  const pending = atomic.load<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("pending"));
+  if (pending != 0 || task.timerDue != 0 || slotAt(task.vm).stopping != 0) moveState(task, TaskState.BLOCKED, TaskState.READY);
+}
+
+// ---- Address spaces and register state
+
+/** Loads the task's address space, VMCS and registers; what another left goes back to its owner first. */
+function switchTo(task: Task): Vcpu {
+  const mine = virt();
+  const vcpu = changetype<Vcpu>(task.vcpu);
+  if (mine.resident != 0 && mine.resident != task.vcpu) takeOut(changetype<Vcpu>(mine.resident)); // its own space is still loaded
+  const root = slotAt(task.vm).hostCr3;
+  if (mine.root != root) {
+    mine.root = root;
+    writeCr3(root);
+  }
+  loadVmcs(vcpu);
+  bringIn(vcpu);
+  syncEpt(vcpu.vm);
+  return vcpu;
+}
+
+/** Leaves the VM's address space: nothing of it is on this CPU afterwards. */
+export function leaveSpace(vcpu: Vcpu): void {
+  takeOut(vcpu);
+  release(vcpu);
+  toCore();
+}
+
+export function toCore(): void {
+  const mine = virt();
+  if (mine.root == coreRoot()) return;
+  mine.root = coreRoot();
+  writeCr3(mine.root);
+}
+
+/** The vCPU will not run again. With the last one the VM has ended. */
+function endTask(task: Task, vcpu: Vcpu): void {
+  const slot = slotAt(task.vm);
+  drainKicks(vcpu.vm, vcpu);
+  if (vcpu.vm.stopReason != StopReason.NONE && slot.stopReason == StopReason.NONE) noteReason(slot, vcpu.vm);
+  armTask(task, u64.MAX_VALUE);
+  leaveSpace(vcpu);
+  retire(task, slot);
+}
+
+function noteReason(slot: VmSlot, vm: Vm): void {
+  slot.stopReason = vm.stopReason;
+  slot.stopCode = vm.stopCode;
+}
+
+/** The task is over; the boot CPU sees to the VM when its last one is. */
+export function retire(task: Task, slot: VmSlot): void {
+  const last = atomic.sub<u32>(changetype<usize>(slot) + offsetof<VmSlot>("liveTasks"), 1) == 1;
+  moveState(task, TaskState.RUNNING, TaskState.ENDED);
+  if (!last) return;
+  setState(slot, SlotState.ENDED);
+  noteEnded(1);
+  tellCpu(0, HostWork.REAP);
+}
+
+// ---- The loop
+
+function loop(vcpu: Vcpu, task: Task): u32 {
+  const mine = virt();
+  while (true) {
+    if ((atomic.load<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("pending")) | atomic.load<u32>(changetype<usize>(mine) + offsetof<Virt>("work")) | task.timerDue) != 0) {
+      const turn = attend(vcpu, task);
+      if (turn != Turn.GO_ON) return turn;
+    }
+    const failure = enter(vcpu);
+    if (failure != 0) return entryFailed(vcpu, failure);
+    dispatch(vcpu);
+  }
+  return Turn.ENDED;
+}
+
+function entryFailed(vcpu: Vcpu, failure: u32): u32 {
+  reportEntryFailure(vcpu, failure);
+  stopVm(vcpu.vm, StopReason.ENTRY_FAILED, failure);
+  return Turn.ENDED;
+}
+
+/** Something waits: the CPU's work, then what is pending for the vCPU, then delivery. */
+function attend(vcpu: Vcpu, task: Task): u32 {
+  const work = takeWork();
+  let turn: u32 = work != 0 ? hostWork(vcpu, task, work) : Turn.GO_ON;
+  if (turn == Turn.ENDED) return turn;
+  const pending = atomic.load<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("pending"));
+  if ((pending & (Pending.STOP | Pending.RESET)) != 0) return Turn.ENDED;
+  if ((pending & (Pending.INIT | Pending.SIPI)) != 0) startUp(vcpu, pending);
+  if ((pending & Pending.FLUSH) != 0) flush(vcpu);
+  if ((pending & Pending.TIMER) != 0 || task.timerDue != 0) timers(vcpu, task);
+  if (turn != Turn.GO_ON) return turn;
+  if (vcpu.state != VcpuState.RUNNABLE && !wakes(vcpu)) return stayAsleep(vcpu);
+  if (needsDelivery(vcpu)) deliver(vcpu);
+  return Turn.GO_ON;
+}
+
+function hostWork(vcpu: Vcpu, task: Task, work: u32): u32 {
+  if ((work & HostWork.KICKS) != 0) drainKicks(vcpu.vm, vcpu);
+  if ((work & HostWork.TIMERS) != 0 && takeTimers(changetype<usize>(task))) task.timerDue = 1;
+  const slot = slotAt(task.vm);
+  if (slot.stopping) return Turn.ENDED;
+  if (slot.paused) return Turn.ASLEEP;
+  if ((work & (HostWork.RESCHEDULE | HostWork.YIELD | HostWork.REAP)) != 0) return Turn.PREEMPTED;
+  if ((work & HostWork.WOKEN) != 0 && considerWoken(task, rdtsc())) return Turn.PREEMPTED;
+  return Turn.GO_ON;
+}
+
+function flush(vcpu: Vcpu): void {
+  clearPending(vcpu, Pending.FLUSH);
+  syncEpt(vcpu.vm);
+}
+
+/** Fires what is due and sets the host's timer for what comes next. */
+function timers(vcpu: Vcpu, task: Task): void {
+  clearPending(vcpu, Pending.TIMER);
+  task.timerDue = 0;
+  expire(vcpu, rdtsc());
+  armTask(task, nextDeadline(vcpu));
+}
+
+function startUp(vcpu: Vcpu, pending: u32): void {
+  if ((pending & Pending.INIT) != 0) {
+    clearPending(vcpu, Pending.INIT);
+    initVcpu(vcpu);
+  }
+  if ((pending & Pending.SIPI) == 0) return;
+  clearPending(vcpu, Pending.SIPI);
+  if (vcpu.state == VcpuState.WAIT_SIPI) startVcpu(vcpu);
+}
+
+/** An event, NMI or interrupt ends HLT; only a start-up IPI ends the wait for one. */
+function wakes(vcpu: Vcpu): bool {
+  if (vcpu.state != VcpuState.HALTED) return false;
+  const interrupt = interruptsEnabled() && hasInterrupt(vcpu);
+  if (vcpu.event == 0 && vcpu.nmisPending == 0 && !interrupt) return false;
+  vcpu.state = VcpuState.RUNNABLE;
+  clearPending(vcpu, Pending.SLEEP);
+  setPending(vcpu, Pending.INTERRUPT); // delivery looks again at what was put aside while it slept
+  return true;
+}
+
+function interruptsEnabled(): bool {
+  return (readRflags() & RFLAGS_IF) != 0;
+}
+
+/** What waits for an interrupt is not pending any more: only a new request wakes. */
+function stayAsleep(vcpu: Vcpu): u32 {
+  clearPending(vcpu, Pending.INTERRUPT | Pending.CONTROLS | Pending.SLEEP);
+  vcpu.deaf = vcpu.state == VcpuState.WAIT_SIPI || !interruptsEnabled() ? 1 : 0;
+  if (!vcpu.deaf || !allDeaf(vcpu.vm)) return Turn.ASLEEP;
+  stopVm(vcpu.vm, StopReason.HALTED, 0);
+  return Turn.ENDED;
+}
+
+/** No vCPU runs, and none would hear an interrupt: the guest has ended itself with CLI; HLT. */
+function allDeaf(vm: Vm): bool {
+  for (let i: u32 = 0; i < vm.vcpuCount; i++) {
+    const other = vcpuOf(vm, i);
+    if (other.state == VcpuState.RUNNABLE || other.deaf == 0) return false;
+  }
+  return true;
+}
+
+function needsDelivery(vcpu: Vcpu): bool {
+  const bits: u32 = Pending.EVENT | Pending.NMI | Pending.INTERRUPT | Pending.CONTROLS;
+  return (atomic.load<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("pending")) & bits) != 0;
+}

@@ -1,0 +1,184 @@
+// Which vCPU a CPU runs next. Each CPU has its own list of tasks and looks at nobody else's; fairness is
+// weighted run time, a cap is a share of a window. Nothing here runs between an exit and the next entry
+// of the same vCPU.
+
+import { MAX_CPUS } from "../config";
+import * as timer from "../cpu/timer";
+import { cpuCount, isOnline } from "../cpu/percpu";
+import { fromNanoseconds } from "../cpu/tsc";
+import { rdtsc } from "../cpu/insn";
+import { HostWork, Virt, virt, virtAt } from "../vcpu/current";
+import { kickTask, noteWork } from "./kick";
+import { MAX_TASKS, moveState, stateOf, Task, taskAt, TaskState, WEIGHT_ONE } from "./task";
+
+const SLICE_NANOSECONDS: u64 = 2_000_000;
+const WINDOW_NANOSECONDS: u64 = 20_000_000;
+/** Key of the slice timer: no task has it. */
+const SLICE_KEY: u64 = 0xffff_ffff;
+
+/** Wakes the CPU that can take one more task: allowed by `pinMask` (0: any of the first 64), with the least weight. */
+export function chooseCpu(pinMask: u64, weight: u32): u32 {
+  let best: u32 = MAX_CPUS;
+  let least: u32 = u32.MAX_VALUE;
+  for (let i: u32 = 0; i < cpuCount(); i++) {
+    if (!isOnline(i) || atomic.load<u32>(changetype<usize>(virtAt(i)) + offsetof<Virt>("ready")) == 0) continue;
+    if (pinMask != 0 && (i >= 64 || ((pinMask >> <u64>i) & 1) == 0)) continue;
+    const load = weightOn(i) + weight;
+    if (load >= least) continue;
+    least = load;
+    best = i;
+  }
+  return best;
+}
+
+function weightOn(cpu: u32): u32 {
+  let sum: u32 = 0;
+  for (let at = headOf(virtAt(cpu)); at != 0; at = changetype<Task>(at).next) sum += changetype<Task>(at).weight;
+  return sum;
+}
+
+function headOf(v: Virt): usize {
+  return atomic.load<usize>(changetype<usize>(v) + offsetof<Virt>("tasks"));
+}
+
+/** Puts a task that is not in a list yet into its CPU's. Any CPU may do this. */
+export function addTask(task: Task): void {
+  const at = changetype<usize>(virtAt(task.cpu)) + offsetof<Virt>("tasks");
+  while (true) {
+    const head = atomic.load<usize>(at);
+    task.next = head;
+    if (atomic.cmpxchg<usize>(at, head, changetype<usize>(task)) == head) return;
+  }
+}
+
+/** Takes this CPU's ended tasks out of its list. Only that CPU removes; others may add at the head meanwhile. */
+function dropEnded(v: Virt): void {
+  const head = headOf(v);
+  if (head == 0) return;
+  let previous = changetype<Task>(head);
+  for (let at = previous.next; at != 0; at = changetype<Task>(at).next) {
+    if (stateOf(changetype<Task>(at)) == TaskState.ENDED) previous.next = free(changetype<Task>(at));
+    else previous = changetype<Task>(at);
+  }
+  if (stateOf(changetype<Task>(head)) != TaskState.ENDED) return;
+  const next = changetype<Task>(head).next;
+  if (atomic.cmpxchg<usize>(changetype<usize>(v) + offsetof<Virt>("tasks"), head, next) == head) free(changetype<Task>(head));
+}
+
+/** The task's number may be used again; returns what came after it. */
+function free(task: Task): usize {
+  const next = task.next;
+  moveState(task, TaskState.ENDED, TaskState.FREE);
+  return next;
+}
+
+/** The ready task with the least weighted time, or null. Tasks over their cap wait for their window. */
+export function chooseTask(now: u64): Task | null {
+  const mine = virt();
+  dropEnded(mine);
+  let best: Task | null = null;
+  for (let at = headOf(mine); at != 0; at = changetype<Task>(at).next) {
+    const task = changetype<Task>(at);
+    if (stateOf(task) != TaskState.READY || waitsForWindow(task, now)) continue;
+    if (best == null || task.virtualTime < best.virtualTime) best = task;
+  }
+  return best;
+}
+
+/** A task over its cap; its timer brings the CPU back when the window ends. */
+function waitsForWindow(task: Task, now: u64): bool {
+  if (task.notBefore <= now) return false;
+  timer.arm(<u64>task.number + 1, task.notBefore);
+  return true;
+}
+
+/** True if another task of this CPU is ready to run. */
+function isContended(self: Task): bool {
+  for (let at = headOf(virt()); at != 0; at = changetype<Task>(at).next) {
+    if (at != changetype<usize>(self) && stateOf(changetype<Task>(at)) == TaskState.READY) return true;
+  }
+  return false;
+}
+
+/** A turn begins: the slice is armed if somebody else waits, or the task has a cap. */
+export function beginTurn(task: Task, now: u64): void {
+  const mine = virt();
+  task.startedAt = now;
+  if (task.virtualTime < mine.floorTime) task.virtualTime = mine.floorTime;
+  mine.floorTime = task.virtualTime;
+  mine.sliceEnd = 0;
+  if (task.cap != 0 || isContended(task)) startSlice(now);
+}
+
+export function startSlice(now: u64): void {
+  const mine = virt();
+  if (mine.sliceEnd) return;
+  mine.sliceEnd = now + fromNanoseconds(SLICE_NANOSECONDS);
+  timer.arm(SLICE_KEY, mine.sliceEnd);
+}
+
+/** A turn ends: its time is charged. */
+export function endTurn(task: Task, now: u64): void {
+  const mine = virt();
+  if (mine.sliceEnd) timer.cancel(SLICE_KEY);
+  mine.sliceEnd = 0;
+  const ran = now - task.startedAt;
+  task.ranTicks += ran;
+  task.virtualTime += (ran * WEIGHT_ONE) / <u64>task.weight;
+  if (task.cap) chargeCap(task, ran, now);
+}
+
+function chargeCap(task: Task, ran: u64, now: u64): void {
+  const window = fromNanoseconds(WINDOW_NANOSECONDS);
+  if (now - task.windowStart >= window) {
+    task.windowStart = now - ran;
+    task.windowTicks = 0;
+  }
+  task.windowTicks += ran;
+  const allowed = (window * <u64>task.cap) / 100;
+  if (task.windowTicks >= allowed) task.notBefore = task.windowStart + max(window, (task.windowTicks * 100) / <u64>task.cap);
+}
+
+/**
+ * The host timer fired on this CPU: wakes whose deadline it was. Returns HostWork bits for the running
+ * task. `running`: its address, 0 if none runs.
+ */
+export function takeTimers(running: usize): bool {
+  let own = false;
+  for (let key = timer.takeExpired(); key != 0; key = timer.takeExpired()) {
+    if (key == SLICE_KEY) {
+      virt().sliceEnd = 0;
+      noteWork(HostWork.RESCHEDULE);
+    } else if (key <= MAX_TASKS) own = expired(taskAt(<u32>key - 1), running) || own;
+  }
+  return own;
+}
+
+/** True if the running task's own deadline was due. */
+function expired(task: Task, running: usize): bool {
+  task.armedFor = 0;
+  if (changetype<usize>(task) == running) return true;
+  task.timerDue = 1;
+  kickTask(task);
+  return false;
+}
+
+/** Sets the task's timer; u64.MAX_VALUE: none. */
+export function armTask(task: Task, deadline: u64): void {
+  const wanted = deadline == u64.MAX_VALUE ? 0 : max(deadline, 1);
+  if (wanted == task.armedFor) return;
+  task.armedFor = wanted;
+  if (wanted) timer.arm(<u64>task.number + 1, wanted);
+  else timer.cancel(<u64>task.number + 1);
+}
+
+/** A task of this CPU woke while another runs: does it deserve the CPU now, or at the end of a slice? */
+export function considerWoken(running: Task, now: u64): bool {
+  for (let at = headOf(virt()); at != 0; at = changetype<Task>(at).next) {
+    const task = changetype<Task>(at);
+    if (at == changetype<usize>(running) || stateOf(task) != TaskState.READY) continue;
+    if (max(task.virtualTime, virt().floorTime) + fromNanoseconds(SLICE_NANOSECONDS) < running.virtualTime + (now - running.startedAt)) return true;
+    startSlice(now);
+  }
+  return false;
+}
