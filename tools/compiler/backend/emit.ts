@@ -6,7 +6,7 @@
  * faults"); data segments come back as bytes. Hosted adds the descriptor of hosted/basalt.h.
  */
 
-import type { Func, Module } from "../ir.ts";
+import type { Func, Module, Signature } from "../ir.ts";
 import { allocate } from "./alloc/allocate.ts";
 import { ARGUMENT_REGISTERS, PRESERVED, SYSTEM_V_CLOBBERS } from "./abi.ts";
 import { type CallGraph, buildCallGraph } from "./callgraph.ts";
@@ -142,6 +142,7 @@ class ModuleEmitter {
       march: new Set(options.march ?? []),
       noJumpTables: options.noJumpTables ?? false,
       labelOf: (index) => (index < imports ? `basalt_import_${index}` : this.labels.of(index)),
+      signatureOf: (index) => signatureOf(module, index),
       clobbersOf: (index) => (index < imports ? SYSTEM_V_CLOBBERS : this.clobbers(index)),
       clobbersOfType: (type) => this.typeClobbers(type),
     };
@@ -206,14 +207,20 @@ function coldPart({ machine, printed }: Emitted): string[] {
   return printed.cold.length > 0 ? [`${machine.label}.cold: int3`, ...printed.cold] : [];
 }
 
+/** Of a function by its place in Wasm's index space. */
+export function signatureOf(module: Module, index: number): Signature & { type: number } {
+  const imported = module.imports[index];
+  if (imported) return { ...imported.signature, type: imported.type };
+  const func = module.funcs.find((f) => f.index === index);
+  if (!func) throw new Error(`no function ${index}`);
+  return { params: func.params, results: func.results, type: func.type };
+}
+
 function table(module: Module, options: EmitOptions): string[] {
   if (module.table.length === 0) return [];
   const labels = new Labels(module);
   const code = (index: number | null): string => (index === null ? "0" : index < module.imports.length ? `basalt_import_${index}` : labels.of(index));
-  const type = (index: number | null): number => {
-    if (index === null) return -1;
-    return index < module.imports.length ? (module.imports[index]?.type ?? -1) : (module.funcs[index - module.imports.length]?.type ?? -1);
-  };
+  const type = (index: number | null): number => (index === null ? -1 : signatureOf(module, index).type);
   const section = options.target === "hosted" ? ["section .data.rel.ro progbits alloc noexec write align=8"] : [];
   return [...section, "align 16", "basalt_table:", ...module.table.map((i) => `  dq ${code(i)}`), ...module.table.map((i) => `  dd ${type(i)}`)];
 }

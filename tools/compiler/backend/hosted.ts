@@ -5,7 +5,7 @@
 
 import { type Module, type Signature, TrapKind } from "../ir.ts";
 import { ARGUMENT_REGISTERS, PRESERVED, SYSTEM_V_ARGUMENTS, SYSTEM_V_CLOBBERS, places } from "./abi.ts";
-import { type Emitted, type EmitOptions, bytesText } from "./emit.ts";
+import { bytesText, type EmitOptions, type Emitted, signatureOf } from "./emit.ts";
 import { Labels, symbolOf } from "./labels.ts";
 import { sitesInOrder } from "./metal.ts";
 import { type Reg, type RegSet, members, registerName } from "./registers.ts";
@@ -63,7 +63,7 @@ class HostedWriter {
       list.push({
         symbol,
         target: imported ? `basalt_import_${index}` : this.labels.of(index),
-        signature: imported?.signature ?? (this.module.funcs[index - this.module.imports.length] as Signature),
+        signature: signatureOf(this.module, index),
         clobbers: clobbers.get(index) ?? SYSTEM_V_CLOBBERS,
       });
     };

@@ -5,7 +5,7 @@
  */
 
 import { effectsOf } from "../intrinsics.ts";
-import type { Block, Func, Loc, Module, Value } from "../ir.ts";
+import type { Block, Func, Loc, Module, Signature, Value } from "../ir.ts";
 import { analyseFlow, type Flow } from "./flow.ts";
 import {
   type Inst,
@@ -34,6 +34,7 @@ export interface SelectContext {
   march: ReadonlySet<string>;
   noJumpTables: boolean;
   labelOf(index: number): string;
+  signatureOf(index: number): Signature;
   /** Registers that a call may change. */
   clobbersOf(index: number): RegSet;
   clobbersOfType(type: number): RegSet;

@@ -7,14 +7,12 @@ import { type Selector, sizeOf } from "../select.ts";
 
 export function lowerCall(s: Selector, v: Value): void {
   const index = v.index as number;
-  const { module } = s.context;
-  const callee =
-    index < module.imports.length ? module.imports[index]?.signature : module.funcs[index - module.imports.length];
-  passArguments(s, v.args, callee as Signature);
+  const callee = s.context.signatureOf(index);
+  passArguments(s, v.args, callee);
   const call = s.emit("call", 8);
   call.symbol = s.context.labelOf(index);
   call.callee = index;
-  finishCall(s, v, call, callee as Signature, s.context.clobbersOf(index));
+  finishCall(s, v, call, callee, s.context.clobbersOf(index));
 }
 
 /** The table stands in read-only data: a code address for each slot, then a signature number for each. */
