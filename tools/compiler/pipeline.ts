@@ -1,31 +1,54 @@
 // The optimising passes, in order: one page. Each is a file in passes/.
 
+import { buildCallGraph } from "./backend/callgraph.ts";
+import { Summaries } from "./effects.ts";
 import type { Func, Module } from "./ir.ts";
 import { eliminateDeadCode } from "./passes/dce.ts";
 import { divideByConstants } from "./passes/divide.ts";
+import { estimateFrequencies } from "./passes/frequency.ts";
 import { numberValues } from "./passes/gvn.ts";
+import { convertIfs } from "./passes/if-convert.ts";
+import { Inliner } from "./passes/inline.ts";
 import { hoistInvariants } from "./passes/licm.ts";
 import { rotateLoops } from "./passes/rotate.ts";
 import { simplify } from "./passes/simplify.ts";
 import { simplifyCfg } from "./passes/simplify-cfg.ts";
+import { buildSwitches } from "./passes/switches.ts";
+import { threadJumps } from "./passes/thread.ts";
 import { verifyFunc } from "./verify.ts";
+
+/** What passes know of the rest of the module. */
+export interface Context {
+  module: Module;
+  /** What each function may do to state. */
+  summaries: Summaries;
+  inliner: Inliner;
+}
 
 export interface Pass {
   name: string;
-  run(func: Func, module: Module): void;
+  run(func: Func, context: Context): void;
 }
 
+/** On each function, callees first: a callee has been through all of them when its caller starts. */
 export const PASSES: Pass[] = [
   { name: "simplify-cfg", run: simplifyCfg },
   { name: "simplify", run: simplify },
-  { name: "gvn", run: numberValues },
+  { name: "inline", run: (func, { inliner }) => inliner.run(func) },
+  { name: "simplify-cfg-inlined", run: simplifyCfg },
+  { name: "simplify-inlined", run: simplify },
+  { name: "gvn", run: (func, { summaries }) => numberValues(func, summaries) },
+  { name: "thread", run: threadJumps },
+  { name: "if-convert", run: convertIfs },
   { name: "rotate", run: rotateLoops },
-  { name: "licm", run: hoistInvariants },
+  { name: "licm", run: (func, { summaries }) => hoistInvariants(func, summaries) },
   { name: "divide", run: divideByConstants },
-  { name: "simplify-2", run: simplify },
-  { name: "gvn-2", run: numberValues },
+  { name: "simplify-late", run: simplify },
+  { name: "gvn-late", run: (func, { summaries }) => numberValues(func, summaries) },
   { name: "dce", run: eliminateDeadCode },
-  { name: "simplify-cfg-2", run: simplifyCfg },
+  { name: "switches", run: buildSwitches },
+  { name: "simplify-cfg-late", run: simplifyCfg },
+  { name: "frequency", run: estimateFrequencies },
 ];
 
 export interface OptimizeOptions {
@@ -36,11 +59,29 @@ export interface OptimizeOptions {
 }
 
 export function optimize(module: Module, options: OptimizeOptions = {}): void {
-  for (const func of module.funcs) {
+  const context: Context = { module, summaries: new Summaries(module), inliner: new Inliner(module) };
+  for (const func of buildCallGraph(module).order) {
     for (const pass of PASSES) {
-      pass.run(func, module);
+      pass.run(func, context);
       if (options.verify) verifyFunc(func, module);
       options.onPass?.(pass.name, func);
     }
   }
+  dropUnusedFunctions(module);
+}
+
+/** Functions that inlining left without a caller. */
+function dropUnusedFunctions(module: Module): void {
+  const callees = buildCallGraph(module).callees;
+  const isRoot = (func: Func) => func.exports.length > 0 || func.inTable || func.index === module.start;
+  const used = new Set(module.funcs.filter(isRoot));
+  const work = [...used];
+  for (let func = work.pop(); func !== undefined; func = work.pop()) {
+    for (const callee of callees.get(func) ?? []) {
+      if (used.has(callee)) continue;
+      used.add(callee);
+      work.push(callee);
+    }
+  }
+  module.funcs = module.funcs.filter((func) => used.has(func));
 }

@@ -4,12 +4,12 @@
 // seen through. Calls, barriers, atomics and joins of different versions begin a new one.
 
 import { Dominators } from "../dominators.ts";
-import { isPlainLoad, isPlainStore, isPure, Summaries } from "../effects.ts";
-import type { Block, Func, Module, Value } from "../ir.ts";
+import { isPlainLoad, isPlainStore, isPure, type Summaries } from "../effects.ts";
+import type { Block, Func, Value } from "../ir.ts";
 import { findLoops } from "../loops.ts";
 import { Replacements } from "../ssa.ts";
 
-export function numberValues(func: Func, module: Module, summaries = new Summaries(module)): boolean {
+export function numberValues(func: Func, summaries: Summaries): boolean {
   return new Numbering(func, summaries).run();
 }
 

@@ -2,13 +2,13 @@
 // only if nothing in the loop writes its place and it is executed whenever the loop is entered, before
 // anything else that could trap or be seen.
 
-import { isPlainLoad, isPlainStore, isPure, mayTrap, Summaries } from "../effects.ts";
-import type { Block, Func, Module, Op, Type, Value } from "../ir.ts";
+import { isPlainLoad, isPlainStore, isPure, mayTrap, type Summaries } from "../effects.ts";
+import type { Block, Func, Op, Type, Value } from "../ir.ts";
 import { findLoops, type Loop, preheaderOf } from "../loops.ts";
 import { newConst, reversePostorder, terminatorArgs } from "../ssa.ts";
 import { mayOverlap, placeOf } from "./gvn.ts";
 
-export function hoistInvariants(func: Func, module: Module, summaries = new Summaries(module)): boolean {
+export function hoistInvariants(func: Func, summaries: Summaries): boolean {
   const loops = findLoops(func);
   if (loops.length === 0) return false;
   for (const loop of loops) preheaderOf(func, loop);
