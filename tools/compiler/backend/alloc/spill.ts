@@ -54,6 +54,8 @@ export function canUseSlot(inst: Inst, reg: Reg, bundle: Bundle): boolean {
   const role = opInfo(inst.op).roles[at];
   // A narrow write would leave the rest of a wide slot as it was.
   if (role !== "r" && (bundle.wide ? inst.size !== 8 : inst.size !== 4)) return false;
+  // The upper half of a narrow slot was never written: a load into a register clears it instead.
+  if (role !== "w" && inst.size === 8 && !bundle.wide) return false;
   if (at === 0 && opInfo(inst.op).roles.length === 1)
     return MEMORY_ONLY.has(inst.op) || inst.op === "neg" || inst.op === "not";
   if (at === 0) return MEMORY_FIRST.has(inst.op);
