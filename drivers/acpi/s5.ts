@@ -22,7 +22,7 @@ export function sleepTypes(): u32 {
   const p = platform.platform();
   if (p.dsdt == 0 || p.dsdtBytes < HEADER_BYTES + 12) return NONE;
   const end = p.dsdt + p.dsdtBytes;
-  for (let pa = p.dsdt + HEADER_BYTES + 2; pa + 8 < end; pa++) {
+  for (let pa = p.dsdt + HEADER_BYTES + 1; pa + 8 < end; pa++) {
     if (deviceload32(pa) != NAME_S5) continue;
     const before = deviceload8(pa - 1);
     if (before != NAME_OP && !(before == ROOT_CHAR && deviceload8(pa - 2) == NAME_OP)) continue;

@@ -14,7 +14,12 @@ async function fresh(commandLine = "", cpus = 1) {
   m.ports.attach(0x3f8, 8, com1);
   m.ports.attach(0x2f8, 8, com2);
   let e9 = "";
-  m.ports.attach(0xe9, 1, { read: () => 0xe9, write: (_o, _b, value) => void (e9 += String.fromCharCode(value)) });
+  m.ports.attach(0xe9, 1, {
+    read: () => 0xe9,
+    write: (_o, _b, value) => {
+      e9 += String.fromCharCode(value);
+    },
+  });
   new Uint8Array(m.memory.buffer, TEXT, commandLine.length).set(Buffer.from(commandLine));
   m.kernel.parse(TEXT, commandLine.length);
   m.kernel.open();
