@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 import type { Window } from "../native/actions.ts";
 import { interpreted } from "../native/interpreted.ts";
 import { native } from "../native/native.ts";
-import { explain, fuzz } from "./run.ts";
+import { brief, explain, fuzz } from "./run.ts";
 
 const { values } = parseArgs({
   options: {
@@ -15,6 +15,8 @@ const { values } = parseArgs({
     window: { type: "string", default: "both" },
     /** native, or the compiler's front half: interpreted (as read), optimised. */
     executor: { type: "string", default: "native" },
+    /** One line for each failure, not shrunk. */
+    brief: { type: "boolean", default: false },
     "keep-going": { type: "boolean", default: false },
     "no-shrink": { type: "boolean", default: false },
   },
@@ -35,10 +37,10 @@ const result = await fuzz({
       : native({ window, seconds: 20, batch: 100 }),
   batch: 100,
   stopAfter: values["keep-going"] ? 1000 : 3,
-  shrinkBudget: values["no-shrink"] ? 0 : 4000,
+  shrinkBudget: values["no-shrink"] || values.brief ? 0 : 4000,
   log: only === null ? (line) => console.error(line) : undefined,
 });
-for (const failure of result.failures) console.log(`\n${explain(failure)}`);
+for (const failure of result.failures) console.log(values.brief ? brief(failure) : `\n${explain(failure)}`);
 console.log(result.coverage.toString());
 if (only === null && result.coverage.unseen.length)
   console.log(`not covered: ${result.coverage.unseen.slice(0, 20).join("; ")}`);

@@ -81,6 +81,11 @@ async function tryBatch(batch: Program[], first: number, window: Window, options
 export const reproduce = ({ seed, number, window }: Failure): string =>
   `npm run fuzz:compiler -- --seed ${seed} --only ${number} --window ${window}`;
 
+export function brief({ number, window, difference }: Failure): string {
+  const { action, what, expected, got } = difference;
+  return `${number} ${window} action ${action} ${what.slice(0, 60)}: V8 ${expected}, ours ${got.slice(0, 160)}`;
+}
+
 /** The shrunk program as WebAssembly text, what differs, and how to see it again. */
 export function explain(failure: Failure): string {
   const { action, what, expected, got } = failure.difference;

@@ -136,6 +136,10 @@ export interface Shrunk {
   difference: Difference;
 }
 
+/** What kind of difference it is: a smaller program must keep it, or it shows something else (in the low window, address 0). */
+const kindOf = ({ expected, got }: Difference): string =>
+  [expected, got].map((text) => text.replace(/\(.*/, "")).join(" against ");
+
 /** `budget`: candidates to try at most. */
 export async function shrink(
   failing: Shrunk,
@@ -145,6 +149,7 @@ export async function shrink(
   budget = 4000,
 ): Promise<Shrunk> {
   let best = failing;
+  const kind = kindOf(failing.difference);
   let left = budget;
   for (let progress = true; progress && left > 0; ) {
     progress = false;
@@ -160,7 +165,7 @@ export async function shrink(
       left -= batch.length;
       const groups = batch.map((program) => groupOf(program, window));
       const differences = await compare(groups, oracle, subject);
-      const found = differences.findIndex((d) => d !== null);
+      const found = differences.findIndex((d) => d !== null && kindOf(d) === kind);
       if (found >= 0) {
         best = { program: batch[found], difference: differences[found] as Difference };
         progress = true;
