@@ -214,6 +214,11 @@ export function accept(v: Vlapic, vector: u32, level: bool): bool {
     raiseError(v, LapicError.RECEIVED_ILLEGAL_VECTOR);
     return false;
   }
+  return post(v, vector, level);
+}
+
+/** accept() for a vector that is legal. */
+function post(v: Vlapic, vector: u32, level: bool): bool {
   const word = changetype<usize>(v) + ((<usize>vector >> 5) << 2);
   const bit: u32 = 1 << (vector & 31);
   if (level) atomic.or<u32>(word + POSTED_LEVEL, bit);
@@ -283,7 +288,9 @@ export function raiseError(v: Vlapic, bits: u32): void {
   const before = atomic.or<u32>(changetype<usize>(v) + offsetof<Vlapic>("errors"), bits);
   if (before) return;
   const lvt = get(v, LapicReg.LVT_ERROR);
-  if (!(lvt & LVT_MASKED)) accept(v, lvt & 0xff, false);
+  if (lvt & LVT_MASKED || !isSoftwareEnabled(v)) return;
+  if ((lvt & 0xff) < 16) atomic.or<u32>(changetype<usize>(v) + offsetof<Vlapic>("errors"), LapicError.RECEIVED_ILLEGAL_VECTOR);
+  else post(v, lvt & 0xff, false);
 }
 
 /** Fires an LVT entry that is not masked. False if nothing was delivered. */
