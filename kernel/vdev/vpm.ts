@@ -7,7 +7,7 @@ import { Status } from "../lib/status";
 import { arenaAlloc, StopReason, Vm } from "../vcpu/vm";
 import { IRQ_SCI, setIrq } from "../virq/line";
 import { clockTicks, PM_TIMER_HZ } from "../virq/rate";
-import { stopVm } from "./power";
+import { stopVm } from "../vcpu/event";
 
 export const PM_BASE: u32 = 0x600;
 export const PM_EVENT: u32 = 0; // status, then enable, 16 bits each

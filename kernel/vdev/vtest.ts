@@ -12,7 +12,7 @@ import { Status } from "../lib/status";
 import { arenaAlloc, StopReason, Vm } from "../vcpu/vm";
 import { setIrq } from "../virq/line";
 import { printByte } from "./console";
-import { stopVm } from "./power";
+import { stopVm } from "../vcpu/event";
 
 export const TEST_MEMORY_GPA: u64 = 0xff00_0000;
 export const TEST_MEMORY_BYTES: u64 = 0x1_0000;

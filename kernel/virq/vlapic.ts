@@ -217,7 +217,6 @@ export function accept(v: Vlapic, vector: u32, level: bool): bool {
   return post(v, vector, level);
 }
 
-/** accept() for a vector that is legal. */
 function post(v: Vlapic, vector: u32, level: bool): bool {
   const word = changetype<usize>(v) + ((<usize>vector >> 5) << 2);
   const bit: u32 = 1 << (vector & 31);
@@ -289,7 +288,8 @@ export function raiseError(v: Vlapic, bits: u32): void {
   if (before) return;
   const lvt = get(v, LapicReg.LVT_ERROR);
   if (lvt & LVT_MASKED || !isSoftwareEnabled(v)) return;
-  if ((lvt & 0xff) < 16) atomic.or<u32>(changetype<usize>(v) + offsetof<Vlapic>("errors"), LapicError.RECEIVED_ILLEGAL_VECTOR);
+  if ((lvt & 0xff) < 16)
+    atomic.or<u32>(changetype<usize>(v) + offsetof<Vlapic>("errors"), LapicError.RECEIVED_ILLEGAL_VECTOR);
   else post(v, lvt & 0xff, false);
 }
 
