@@ -5,7 +5,7 @@ import { imageEnd, imageStart } from "../cpu/insn";
 import { alignDown, alignUp } from "../lib/bits";
 import * as log from "../lib/log";
 import { Status } from "../lib/status";
-import { addMemory, finishBoot, freeBytes, Owner, ownedBytes, startFrames } from "../mm/frame";
+import { addMemory, coverMemory, finishBoot, freeBytes, Owner, ownedBytes, startFrames } from "../mm/frame";
 import { enterCore } from "../mm/hostmap";
 import { MEMORY_LIMIT } from "../mm/block";
 
@@ -30,8 +30,8 @@ export function startMemory(): Status {
     return Status.NO_MEMORY;
   }
   startFrames(pool);
-  addRegions();
-  if (finishBoot(pool) != Status.OK || enterCore() != Status.OK) {
+  if (addRegions()) log.warn("memory", "the memory map has too many pieces: some memory is not used");
+  if (addTaken() || finishBoot() != Status.OK || enterCore() != Status.OK) {
     log.error("memory", "no memory for the core's page tables");
     return Status.NO_MEMORY;
   }
@@ -63,18 +63,26 @@ function isClear(base: u64, end: u64): bool {
   return true;
 }
 
-/** Owners for all memory: first what the map says, then what of it is taken. */
-function addRegions(): void {
+/** Owners for all memory that the map lists. NO_MEMORY if some of it had to be left out. */
+function addRegions(): Status {
+  let status: Status = Status.OK;
   const count = bootInfo().regionCount;
-  for (let i: u32 = 0; i < count; i++) addMemory(regionAt(i).base, regionAt(i).end, ownerFor(regionAt(i).kind));
-  addMemory(0, LOW_END, Owner.FIRMWARE);
-  addMemory(VIDEO, VIDEO_END, Owner.DEVICE);
+  for (let i: u32 = 0; i < count; i++) {
+    if (addMemory(regionAt(i).base, regionAt(i).end, ownerFor(regionAt(i).kind))) status = Status.NO_MEMORY;
+  }
+  return status;
+}
+
+/** What of it is not free, whatever the map says. */
+function addTaken(): Status {
+  if (coverMemory(0, LOW_END, Owner.FIRMWARE) || coverMemory(VIDEO, VIDEO_END, Owner.DEVICE)) return Status.NO_MEMORY;
   const modules = bootInfo().moduleCount;
   for (let i: u32 = 0; i < modules; i++) {
     const module = moduleAt(i);
-    addMemory(alignDown(module.base, PAGE), alignUp(module.base + module.bytes, PAGE), Owner.MODULE);
+    const end = alignUp(module.base + module.bytes, PAGE);
+    if (coverMemory(alignDown(module.base, PAGE), end, Owner.MODULE)) return Status.NO_MEMORY;
   }
-  addMemory(imageStart(), imageEnd(), Owner.CORE);
+  return coverMemory(imageStart(), imageEnd(), Owner.CORE);
 }
 
 function ownerFor(kind: u32): u32 {

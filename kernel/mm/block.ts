@@ -10,7 +10,7 @@
 // No locks here: kernel/mm/frame.ts holds the one that covers all of this.
 
 import { panic } from "../lib/panic";
-import { fillEntries, readEntry, readWord, writeEntry, writeWord, zeroFrame } from "./phys";
+import { fillEntries, readEntry, readWord, writeEntry, writeWord } from "./phys";
 
 /** Who a frame belongs to. */
 export const enum Owner {
@@ -39,7 +39,7 @@ const WORDS: u64 = 2048;
 
 const CHILDREN: u32 = 512;
 const TOP_LEVEL: u32 = 3;
-const TOP_SHIFT: u64 = 39; // a level-3 block describes 512 GiB
+export const TOP_SHIFT: u64 = 39; // a level-3 block describes 512 GiB
 const SPLIT: u32 = 0x1_0000; // smaller words are owners
 
 /** Lists of blocks with free children: of level 1, 2 and 3, and at 0 those of the table pools. */

@@ -25,6 +25,7 @@ import {
   spareCount,
   takePoolFrame,
   takeRun,
+  TOP_SHIFT,
 } from "./block";
 import { coverTables, mapPool } from "./tablewindow";
 
@@ -50,33 +51,55 @@ function leave(): void {
 
 // ---- Boot
 
+let bootPool: u64 = 0; // written at boot
+/** Frames of the first pool that are in use: the first describes it. */
+let bootUsed: u64 = 1; // written at boot
+/** Blocks for the memory map may take so many frames of the first pool; the rest is for what lies in it. */
+const MAP_FRAMES: u64 = 256;
+const POOL_FRAMES: u64 = 512;
+
 /**
  * Starts with the free 2 MiB run at `pool`, below 4 GiB and aligned, as first table pool. addMemory()
  * for all memory follows, with `pool` as FREE memory, then finishBoot().
  */
 export function startFrames(pool: u64): void {
   nameLock(frames, "frames");
-  for (let i: u64 = 1; i <= SPARES; i++) pushSpare(pool + (i << 12));
+  bootPool = pool;
 }
 
-/** Gives [base, end) to `owner`; what lies above MEMORY_LIMIT is left out. Boot only; later calls win. */
-export function addMemory(base: u64, end: u64, owner: u32): void {
-  enter();
+/**
+ * Gives [base, end) of the memory map to `owner`; what lies above MEMORY_LIMIT is left out. Boot only.
+ * NO_MEMORY if the map is so ragged that its description does not fit: the range stays ABSENT.
+ */
+export function addMemory(base: u64, end: u64, owner: u32): Status {
+  return bootUsed > MAP_FRAMES ? Status.NO_MEMORY : coverMemory(base, end, owner);
+}
+
+/** As addMemory, for what lies in the map's memory: the image, modules. Later calls win. */
+export function coverMemory(base: u64, end: u64, owner: u32): Status {
   const limit = min(end, MEMORY_LIMIT);
-  if (base < limit) setRange(base, limit, owner);
+  enter();
+  for (let at = base; at < limit; ) {
+    // Until finishBoot() the first pool is no pool yet: spares come from its front.
+    while (spareCount() < SPARES && bootUsed < POOL_FRAMES) pushSpare(bootPool + (bootUsed++ << 12));
+    if (spareCount() < SPARES_FOR_RANGE) break;
+    const next = min(limit, ((at >> TOP_SHIFT) + 1) << TOP_SHIFT); // at most one new block of the highest level
+    setRange(at, next, owner);
+    at = next;
+  }
   leave();
-  if (spareCount() < SPARES_FOR_RANGE) refill();
+  return spareCount() < SPARES_FOR_RANGE ? Status.NO_MEMORY : Status.OK;
 }
 
 /** The first pool becomes one, and the table window gets its tables. NO_MEMORY if they do not fit. */
-export function finishBoot(pool: u64): Status {
+export function finishBoot(): Status {
   enter();
-  makePool(pool, 1 + SPARES);
-  for (let pa: u64 = 0; pa < MEMORY_LIMIT; pa += (<u64>1) << 39) {
-    if (hasOwner(pa, min(pa + ((<u64>1) << 39), MEMORY_LIMIT), Owner.ABSENT)) continue;
+  makePool(bootPool, <u32>bootUsed);
+  for (let pa: u64 = 0; pa < MEMORY_LIMIT; pa += (<u64>1) << TOP_SHIFT) {
+    if (hasOwner(pa, min(pa + ((<u64>1) << TOP_SHIFT), MEMORY_LIMIT), Owner.ABSENT)) continue;
     if (coverTables(pa)) return Status.NO_MEMORY;
   }
-  const status = mapPool(pool);
+  const status = mapPool(bootPool);
   refill();
   leave();
   return status;
