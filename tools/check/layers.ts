@@ -47,19 +47,34 @@ export const INTRINSIC_USERS: { intrinsics: RegExp; paths: string[] }[] = [
   { intrinsics: /^image/, paths: ["kernel/cpu", "kernel/mm/hostmap.ts", "kernel/vmx/vmcs.ts"] },
   // The machine.
   { intrinsics: /^(in|out)(8|16|32)$/, paths: ["drivers"] },
-  { intrinsics: /^(cpuid|rdmsr|wrmsr|rdmsrSafe|wrmsrSafe|readDr\d|writeDr\d|xgetbv|xsetbv)$/, paths: ["kernel/cpu", "kernel/vmx"] },
+  {
+    intrinsics: /^(cpuid|rdmsr|wrmsr|rdmsrSafe|wrmsrSafe|readDr\d|writeDr\d|xgetbv|xsetbv)$/,
+    paths: ["kernel/cpu", "kernel/vmx"],
+  },
   // Guests' CPUID and MSRs are made of the host's.
-  { intrinsics: /^(cpuid|rdmsr|wrmsr)$/, paths: ["kernel/exit/cpuidtable.ts", "kernel/exit/msr.ts", "kernel/exit/msrcpu.ts"] },
-  { intrinsics: /^(read|write)Cr[0234]$/, paths: ["kernel/cpu", "kernel/mm/hostmap.ts", "kernel/mm/shootdown.ts", "kernel/vmx", "kernel/vm"] },
+  {
+    intrinsics: /^(cpuid|rdmsr|wrmsr)$/,
+    paths: ["kernel/exit/cpuidtable.ts", "kernel/exit/msr.ts", "kernel/exit/msrcpu.ts"],
+  },
+  {
+    intrinsics: /^(read|write)Cr[0234]$/,
+    paths: ["kernel/cpu", "kernel/mm/hostmap.ts", "kernel/mm/shootdown.ts", "kernel/vmx", "kernel/vm"],
+  },
   { intrinsics: /^(invlpg|wbinvd|clflush)$/, paths: ["kernel/cpu", "kernel/mm"] },
   { intrinsics: /^(loadDescriptors|unwind|injectFault)$/, paths: ["kernel/cpu", "drivers/fault.ts"] },
   { intrinsics: /^(vm|inv(ept|vpid))/, paths: ["kernel/vmx"] },
   { intrinsics: /^(f?xsave|f?xrstor|clts)$/, paths: ["kernel/vcpu", "kernel/vmx"] },
   { intrinsics: /^raise(Nmi|MachineCheck)$/, paths: ["kernel/exit/exception.ts", "kernel/exit/unexpected.ts"] },
   { intrinsics: /^(verw|fillRsb)$/, paths: ["kernel/cpu/mitigation.ts", "kernel/vmx"] },
-  { intrinsics: /^(cli|sti|idle|hlt|halt|takeInterrupts|readFlags)$/, paths: ["kernel/cpu", "kernel/lib/panic.ts", "drivers", "kernel/vm", "kernel/main.ts"] },
+  {
+    intrinsics: /^(cli|sti|idle|hlt|halt|takeInterrupts|readFlags)$/,
+    paths: ["kernel/cpu", "kernel/lib/panic.ts", "drivers", "kernel/vm", "kernel/main.ts"],
+  },
   // Harmless anywhere.
-  { intrinsics: /^(cpuBlock|rdtsc|rdtscOrdered|rdrand|pause|barrier|[mls]fence|umulh|udiv128)$/, paths: ["kernel", "drivers"] },
+  {
+    intrinsics: /^(cpuBlock|rdtsc|rdtscOrdered|rdrand|pause|barrier|[mls]fence|umulh|udiv128)$/,
+    paths: ["kernel", "drivers"],
+  },
 ];
 
 interface Layer {
@@ -77,7 +92,8 @@ export function layerOf(file: string): Layer | null {
   LAYERS.forEach((row, index) => {
     for (const { name, paths } of row)
       for (const path of paths)
-        if (isBelow(file, path) && path.length > (best?.bytes ?? 0)) best = { layer: { name, row: index }, bytes: path.length };
+        if (isBelow(file, path) && path.length > (best?.bytes ?? 0))
+          best = { layer: { name, row: index }, bytes: path.length };
   });
   return (best as { layer: Layer } | null)?.layer ?? null;
 }

@@ -13,6 +13,7 @@ import { buildFolder, type Profile, ROOT } from "../paths.ts";
 import { type Constants, readConstants, toDefines } from "./abi.ts";
 import { type Core, compileCore } from "./core.ts";
 import { Elf } from "./elf.ts";
+import { checkStacks } from "./stack.ts";
 import { inputHash, type Stamp, upToDate } from "./stamp.mjs";
 import { makeSymbolMap } from "./symbolmap.ts";
 import { checkImage } from "./verify.ts";
@@ -74,6 +75,8 @@ export async function buildImage(options: BuildOptions = {}): Promise<BuildResul
   const scratch = await mkdtemp(SCRATCH);
   try {
     const [core, constants] = [options.core ?? (await compileCore(profile, scratch)), await readConstants()];
+    const overflows = core.report ? checkStacks(core.report.stack, constants) : [];
+    if (overflows.length) throw new BuildError(overflows.join("\n"));
     await assemble(core, constants, scratch);
     await link(constants, scratch);
     const buildId = await finish(scratch);

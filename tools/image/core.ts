@@ -2,6 +2,8 @@
 
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { FunctionReport } from "../compiler/backend/emit.ts";
+import type { StackReport } from "../compiler/backend/stack.ts";
 import { formatDiagnostic } from "../compiler/diagnostic.ts";
 import { compileKernel } from "../compiler/main.ts";
 import type { Profile } from "../paths.ts";
@@ -11,6 +13,13 @@ export interface Core {
   asm: string;
   /** Linear memory from LINEAR_START on: the data segments. Zeros at the end are left out. */
   linear: Uint8Array;
+  report?: CoreReport;
+}
+
+/** What the compiler knows about the core beside its code: build/<profile>/report.json. */
+export interface CoreReport {
+  functions: FunctionReport[];
+  stack: StackReport;
 }
 
 export async function compileCore(profile: Profile, scratch: string): Promise<Core> {
@@ -18,5 +27,7 @@ export async function compileCore(profile: Profile, scratch: string): Promise<Co
   for (const warning of kernel.warnings) console.error(formatDiagnostic(warning, "warning"));
   await writeFile(join(scratch, "basalt.wasm"), kernel.wasm);
   await writeFile(join(scratch, "basalt.wasm.map"), kernel.sourceMap ?? "");
-  return { asm: kernel.asm, linear: kernel.linear };
+  const report = { functions: kernel.functions, stack: kernel.stack };
+  await writeFile(join(scratch, "report.json"), JSON.stringify(report));
+  return { asm: kernel.asm, linear: kernel.linear, report };
 }
