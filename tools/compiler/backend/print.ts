@@ -40,6 +40,8 @@ class Printer {
   private loc: Loc | null = null;
   private locals = 0;
   private readonly stubs = new Map<string, string>();
+  /** They stand behind all blocks: a cold block may need one in its middle. */
+  private readonly stubLines: string[] = [];
 
   constructor(
     private readonly func: MFunc,
@@ -59,6 +61,7 @@ class Printer {
       this.block(block, targets.has(block));
     }
     this.out.hot.push(`${func.label}.end:`);
+    this.out.cold.push(...this.stubLines);
     this.tables();
     return this.out;
   }
@@ -134,8 +137,8 @@ class Printer {
     if (label) return label;
     label = `${this.func.label}.trap${this.stubs.size}`;
     this.stubs.set(key, label);
-    if (inst.loc) this.out.cold.push(`%line ${inst.loc.line}+0 ${this.options.fileName(inst.loc.file)}`);
-    this.out.cold.push(`${label}:`, "  ud2");
+    if (inst.loc) this.stubLines.push(`%line ${inst.loc.line}+0 ${this.options.fileName(inst.loc.file)}`);
+    this.stubLines.push(`${label}:`, "  ud2");
     this.out.sites.push({ label, kind: inst.trap as TrapKind, divisor: 0, loc: inst.loc });
     return label;
   }
