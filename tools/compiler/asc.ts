@@ -42,6 +42,7 @@ export interface SingleFileOptions {
 export function compileFile(root: string, file: string, options: SingleFileOptions): Promise<AscResult> {
   const config = readConfig(root);
   const flags: Options = { ...config.options, ...config.targets[options.profile], importMemory: false };
+  delete flags.exportStart; // a C program has a _start of its own: top-level code becomes Wasm's start function
   flags.initialMemory = options.memoryPages;
   flags.maximumMemory = options.memoryPages;
   return runAsc(process.cwd(), [relative(process.cwd(), file)], flags);
