@@ -250,6 +250,46 @@ function isNegated(a: Value, b: Value, width: bigint): boolean {
   return a.op === "sub" && a.args[1] === b && a.args[0]?.op === "const" && (a.args[0].imm as bigint) % width === 0n;
 }
 
+/** The complement of a value, as Wasm writes it: x ^ -1. */
+function complementOf(v: Value): Value | null {
+  return v.op === "xor" && isConst(arg(v, 1), maskOf(v.type as Type)) ? arg(v, 0) : null;
+}
+
+function pairs(v: Value): [Value, Value][] {
+  return [
+    [arg(v, 0), arg(v, 1)],
+    [arg(v, 1), arg(v, 0)],
+  ];
+}
+
+/** (x & m) op (y & ~m), for or, xor and add, is ((x ^ y) & m) ^ y: no complement, and m joins late. */
+const merge: Rule = (v, s) => {
+  const type = v.type as Type;
+  for (const [a, b] of pairs(v)) {
+    if (a.op !== "and" || b.op !== "and" || !s.isOnly(a) || !s.isOnly(b)) continue;
+    for (const [y, notM] of pairs(b)) {
+      const m = complementOf(notM);
+      if (m === null || (arg(a, 0) !== m && arg(a, 1) !== m)) continue;
+      const x = arg(a, 0) === m ? arg(a, 1) : arg(a, 0);
+      return s.make("xor", type, s.make("and", type, s.make("xor", type, x, y), m), y);
+    }
+  }
+  return null;
+};
+
+/** (a & b) op (a & c), for or and xor, is a & (b op c). */
+const factor: Rule = (v, s) => {
+  const [l, r] = [arg(v, 0), arg(v, 1)];
+  if (l.op !== "and" || r.op !== "and" || !s.isOnly(l) || !s.isOnly(r)) return null;
+  const type = v.type as Type;
+  for (const [a, b] of pairs(l)) {
+    for (const [other, c] of pairs(r)) {
+      if (a === other && a.op !== "const") return s.make("and", type, a, s.make(v.op, type, b, c));
+    }
+  }
+  return null;
+};
+
 // ---- Shifts and extensions
 
 /** The machine masks shift counts as Wasm does. */
@@ -469,7 +509,7 @@ const equality: Rule = (v, s) => {
     if (type === "i32") return x;
   }
   // A test of a single bit is a test against zero.
-  if (s.bits.of(x) === c && x.op === "and") {
+  if (s.bits.of(x) === c && (c & (c - 1n)) === 0n && x.op === "and") {
     return v.op === "ne" ? s.make("eqz", "i32", x) : s.make("ne", "i32", x, s.constant(type, 0n));
   }
   if (x.op === "add" && arg(x, 1).op === "const" && s.isOnly(x)) {
@@ -620,12 +660,12 @@ function lowBits(value: Value, bits: number): Value {
 const commutative = (...rules: Rule[]) => first(constantRight, ...rules);
 
 export const RULES: Partial<Record<Op, Rule>> = {
-  add: commutative(add, reassociate, constantOutwards, rotation),
+  add: commutative(add, reassociate, constantOutwards, rotation, merge),
   sub,
   mul: commutative(mul, reassociate),
   and: commutative(maskUseless, reassociate, and),
-  or: commutative(reassociate, or),
-  xor: commutative(reassociate, xor),
+  or: commutative(reassociate, or, merge, factor),
+  xor: commutative(reassociate, xor, merge, factor),
   div_u: divU,
   rem_u: remU,
   div_s: unsignedDivision("div_u"),
