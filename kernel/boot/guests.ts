@@ -57,7 +57,11 @@ export function enableHere(): bool {
     log.begin(log.Level.ERROR, "vmx");
     log.str("CPU ");
     log.dec(here());
-    log.str(status == Status.UNSUPPORTED ? " differs from the boot CPU, or firmware locked VMX off: it runs no guests" : " cannot enter VMX operation");
+    log.str(
+      status == Status.UNSUPPORTED
+        ? " differs from the boot CPU, or firmware locked VMX off: it runs no guests"
+        : " cannot enter VMX operation",
+    );
     log.end();
     return false;
   }
@@ -82,6 +86,10 @@ function enableOthers(): void {
 /** Creates, loads and starts guest `index` of the configuration. One line says why, if that cannot be. */
 function startGuest(index: u32): void {
   const config = configAt(index);
+  if (mapFiles(config)) {
+    refuse(config, "its files cannot be mapped");
+    return;
+  }
   const number = createVm(planFor(config));
   if (number == MAX_VMS) {
     refuse(config, createFailure() == Status.NO_MEMORY ? "not enough memory" : "it cannot be created");
@@ -100,10 +108,6 @@ function startGuest(index: u32): void {
 }
 
 function loadInto(vm: Vm, config: GuestConfig): bool {
-  if (mapFiles(config)) {
-    refuse(config, "its files cannot be mapped");
-    return false;
-  }
   if (loadGuest(vm, config)) return false; // it has said why
   if (startsInRealMode(vm) && !vcpuOf(vm, 0).unrestricted) {
     refuse(config, "it starts in real mode, which needs the processor feature unrestricted guest");
@@ -139,7 +143,8 @@ function planFor(config: GuestConfig): VmPlan {
 /** What the host's command line switches off for all guests. */
 function withoutByOptions(): u32 {
   let bits: u32 = 0;
-  if (cmdline.is(cmdline.Option.APICV, "off")) bits |= Without.APIC_REGISTERS | Without.APIC_ACCESS | Without.TPR_SHADOW;
+  if (cmdline.is(cmdline.Option.APICV, "off"))
+    bits |= Without.APIC_REGISTERS | Without.APIC_ACCESS | Without.TPR_SHADOW;
   if (cmdline.is(cmdline.Option.VPID, "off")) bits |= Without.VPID;
   if (cmdline.is(cmdline.Option.UNRESTRICTED, "off")) bits |= Without.UNRESTRICTED_GUEST;
   return bits;
@@ -207,7 +212,10 @@ const RESTART_ON: u32 = 1; // Choice.ON
 const PATIENCE_TICKS: u64 = 1_000_000_000;
 
 function endedWell(slot: VmSlot): bool {
-  const asked = slot.stopReason == StopReason.POWER_OFF || slot.stopReason == StopReason.RESET || slot.stopReason == StopReason.HALTED;
+  const asked =
+    slot.stopReason == StopReason.POWER_OFF ||
+    slot.stopReason == StopReason.RESET ||
+    slot.stopReason == StopReason.HALTED;
   return asked && slot.stopCode == 0;
 }
 
@@ -242,15 +250,25 @@ function reportEnd(slot: VmSlot): void {
 
 function reasonText(reason: u32): string {
   switch (reason) {
-    case StopReason.POWER_OFF: return "powered off";
-    case StopReason.RESET: return "asked for a reset";
-    case StopReason.TRIPLE_FAULT: return "triple fault";
-    case StopReason.HALTED: return "halted for good";
-    case StopReason.ENTRY_FAILED: return "VM entry failed";
-    case StopReason.UNHANDLED: return "stopped at an exit that nothing answers";
-    case StopReason.CORE_TRAP: return "stopped by a trap in the core";
-    case StopReason.DESTROYED: return "destroyed by the operator";
-    case StopReason.UNSUPPORTED: return "needs what this processor lacks";
-    default: return "for no known reason";
+    case StopReason.POWER_OFF:
+      return "powered off";
+    case StopReason.RESET:
+      return "asked for a reset";
+    case StopReason.TRIPLE_FAULT:
+      return "triple fault";
+    case StopReason.HALTED:
+      return "halted for good";
+    case StopReason.ENTRY_FAILED:
+      return "VM entry failed";
+    case StopReason.UNHANDLED:
+      return "stopped at an exit that nothing answers";
+    case StopReason.CORE_TRAP:
+      return "stopped by a trap in the core";
+    case StopReason.DESTROYED:
+      return "destroyed by the operator";
+    case StopReason.UNSUPPORTED:
+      return "needs what this processor lacks";
+    default:
+      return "for no known reason";
   }
 }
