@@ -9,7 +9,7 @@ import { type Image, layOut } from "./image.ts";
 import { declarations, type Intrinsic, intrinsics } from "./insn.ts";
 import { PhysicalMemory } from "./memory.ts";
 import type { MsrModel } from "./msr.ts";
-import { type Mapping, mappings, translate } from "./paging.ts";
+import { type Mapping, mappings, type Tlb, translate } from "./paging.ts";
 import { Ports } from "./ports.ts";
 import { generic } from "./profiles/generic.ts";
 import { type CpuidOverrides, type Profile, withCpuid } from "./profiles/profile.ts";
@@ -98,6 +98,7 @@ export class Machine {
   private readonly pauseTicks: number;
   private readonly portTicks: number;
   private callsLeft: number;
+  private readonly recent = new Recent();
   private seed = 0x9e37_79b9_7f4a_7c15n;
 
   constructor(module: WebAssembly.Module, options: MachineOptions) {
@@ -193,8 +194,12 @@ export class Machine {
 
   reach(window: "table" | "device" | "guest", address: bigint, va: bigint, access: Access): number {
     if (this.paging !== "flat") {
+      const page = this.recent.find(this.current, va >> 12n, access);
+      if (page !== undefined) return page + Number(va & 4095n);
       try {
-        return this.translate(va, access);
+        const pa = this.translate(va, access);
+        this.recent.note(this.current, va >> 12n, access, pa - (pa % 4096));
+        return pa;
       } catch (error) {
         if (error instanceof PageFault) this.current.cr2 = error.address;
         throw error;
@@ -355,6 +360,47 @@ export class Machine {
       this.clock.advance(ticks);
       return call(...args.map((a, i) => fix[i](a)));
     };
+  }
+}
+
+/**
+ * Translations that the TLB gave lately, for speed: valid for one CPU as long as its TLB dropped nothing
+ * and its control registers are what they were.
+ */
+class Recent {
+  private cpu: Cpu | null = null;
+  private tlb: Tlb | null = null;
+  private generation = -1;
+  private cr0 = 0n;
+  private cr3 = 0n;
+  private cr4 = 0n;
+  private efer = 0n;
+  private reads = new Map<bigint, number>();
+  private writes = new Map<bigint, number>();
+
+  find(cpu: Cpu, page: bigint, access: Access): number | undefined {
+    if (!this.isValidFor(cpu)) this.restart(cpu);
+    return access === "write" ? this.writes.get(page) : access === "read" ? this.reads.get(page) : undefined;
+  }
+
+  note(cpu: Cpu, page: bigint, access: Access, pa: number): void {
+    if (this.find(cpu, page, access) !== undefined) return;
+    if (access === "write") this.writes.set(page, pa);
+    this.reads.set(page, pa);
+  }
+
+  private isValidFor(cpu: Cpu): boolean {
+    const sameTlb = cpu === this.cpu && cpu.tlb === this.tlb && cpu.tlb.generation === this.generation;
+    return sameTlb && cpu.cr3 === this.cr3 && cpu.cr4 === this.cr4 && cpu.cr0 === this.cr0 && cpu.efer === this.efer;
+  }
+
+  private restart(cpu: Cpu): void {
+    this.reads.clear();
+    this.writes.clear();
+    this.cpu = cpu;
+    this.tlb = cpu.tlb;
+    this.generation = cpu.tlb.generation;
+    [this.cr0, this.cr3, this.cr4, this.efer] = [cpu.cr0, cpu.cr3, cpu.cr4, cpu.efer];
   }
 }
 

@@ -50,6 +50,8 @@ export interface Mapping extends Translation {
 }
 
 export class Tlb {
+  /** Changes whenever anything is dropped: what callers remember of translations is stale then. */
+  generation = 0;
   private readonly pages = new Map<string, Translation>();
   private readonly structures = new Map<string, bigint>();
 
@@ -76,6 +78,7 @@ export class Tlb {
 
   /** INVLPG: the page with any tag's global entry and this tag's own, and every structure of the tag. */
   invalidatePage(tag: number, va: bigint): void {
+    this.generation++;
     for (const bits of [12n, 21n, 30n]) {
       this.pages.delete(`${tag}:${bits}:${va >> bits}`);
       this.pages.delete(`g:${bits}:${va >> bits}`);
@@ -85,12 +88,14 @@ export class Tlb {
 
   /** MOV to CR3 without bit 63: this tag's entries but global ones. */
   flushTag(tag: number): void {
+    this.generation++;
     dropPrefix(this.pages, `${tag}:`);
     dropPrefix(this.structures, `${tag}:`);
   }
 
   /** A change of CR4.PGE or CR4.PCIDE, or of CR0.PG. */
   flushAll(): void {
+    this.generation++;
     this.pages.clear();
     this.structures.clear();
   }
