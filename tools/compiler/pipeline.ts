@@ -3,6 +3,7 @@
 import { buildCallGraph } from "./backend/callgraph.ts";
 import { Summaries } from "./effects.ts";
 import type { Func, Module } from "./ir.ts";
+import { combineBytes } from "./passes/bytes.ts";
 import { eliminateDeadCode } from "./passes/dce.ts";
 import { divideByConstants } from "./passes/divide.ts";
 import { estimateFrequencies } from "./passes/frequency.ts";
@@ -38,6 +39,7 @@ export const PASSES: Pass[] = [
   { name: "simplify-cfg-inlined", run: simplifyCfg },
   { name: "simplify-inlined", run: simplify },
   { name: "gvn", run: (func, { summaries }) => numberValues(func, summaries) },
+  { name: "bytes", run: combineBytes },
   { name: "thread", run: threadJumps },
   { name: "if-convert", run: convertIfs },
   { name: "rotate", run: rotateLoops },
@@ -45,7 +47,7 @@ export const PASSES: Pass[] = [
   { name: "divide", run: divideByConstants },
   { name: "simplify-late", run: simplify },
   { name: "gvn-late", run: (func, { summaries }) => numberValues(func, summaries) },
-  { name: "dce", run: eliminateDeadCode },
+  { name: "dce", run: (func) => eliminateDeadCode(func) },
   { name: "switches", run: buildSwitches },
   { name: "simplify-cfg-late", run: simplifyCfg },
   { name: "frequency", run: estimateFrequencies },

@@ -4,7 +4,8 @@ import { isPure } from "../effects.ts";
 import type { Func, Value } from "../ir.ts";
 import { terminatorArgs } from "../ssa.ts";
 
-export function eliminateDeadCode(func: Func): boolean {
+/** `covered`: loads that another load of the same bytes makes superfluous. */
+export function eliminateDeadCode(func: Func, covered?: Set<Value>): boolean {
   const live = new Uint8Array(func.nextId);
   const work: Value[] = [];
   const mark = (value: Value) => {
@@ -13,7 +14,7 @@ export function eliminateDeadCode(func: Func): boolean {
     work.push(value);
   };
   for (const block of func.blocks) {
-    for (const value of block.body) if (!isRemovable(value)) mark(value);
+    for (const value of block.body) if (!isRemovable(value) && !covered?.has(value)) mark(value);
     terminatorArgs(block.terminator).forEach(mark);
   }
   for (let value = work.pop(); value !== undefined; value = work.pop()) value.args.forEach(mark);

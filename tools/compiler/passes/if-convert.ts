@@ -6,9 +6,8 @@ import type { Block, Func, Op, Terminator, Value } from "../ir.ts";
 import { newValue, removePred } from "../ssa.ts";
 import { simplifyCfg } from "./simplify-cfg.ts";
 
-/** Operations in both arms together, and values that differ. */
-const MAX_WORK = 2;
-const MAX_SELECTS = 2;
+/** Operations in both arms and selects together. */
+const MAX_COST = 2;
 
 const EXPENSIVE = new Set<Op>(["mul", "mulh_u", "mulh_s", "popcnt", "clz", "ctz", "select", "intrinsic"]);
 
@@ -36,11 +35,11 @@ function convert(func: Func, block: Block, t: Terminator & { kind: "branch" }): 
   const { join, arms } = shape;
   const work = arms.flatMap((arm) => arm.body);
   const costs = work.filter((value) => value.op !== "const");
-  if (costs.length > MAX_WORK || !work.every(isCheap)) return false;
+  if (!work.every(isCheap)) return false;
   const yes = join.preds.indexOf(shape.yes);
   const no = join.preds.indexOf(shape.no);
   const differing = join.phis.filter((phi) => phi.args[yes] !== phi.args[no]);
-  if (differing.length === 0 || differing.length > MAX_SELECTS) return false;
+  if (differing.length === 0 || differing.length + costs.length > MAX_COST) return false;
   for (const value of work) {
     value.block = block;
     block.body.push(value);
