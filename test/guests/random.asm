@@ -1,0 +1,195 @@
+; Random instructions, MSRs, ports and device addresses from `seed=N`: whatever they do, only this guest feels it. Any end of it is a good end.
+%include "guest.inc"
+SEEDS   equ 50
+STEPS   equ 60
+CODE_BYTES equ 64
+main:   call read_seed
+        ; Every exception and interrupt goes on with the next piece
+        mov ecx, 32
+        mov edi, handlers
+        mov eax, next
+        rep stosq
+        ; A watchdog that no CLI stops: the 8254 every 10 ms, as NMI through the I/O APIC
+        call pic_off
+        mov al, 0x34
+        out 0x43, al
+        mov al, 0x9c
+        out 0x40, al
+        mov al, 0x2e
+        out 0x40, al
+        mov edi, IOAPIC
+        mov dword [rdi], 0x14
+        mov dword [rdi + 0x10], 0x400
+        mov r15d, SEEDS
+.seed:  mov r14d, STEPS
+.step:  mov [keep_r14], r14d
+        mov [keep_r15], r15d
+        mov [keep_rsp], rsp
+        mov qword [resume], next
+        call random
+        and eax, 7
+        cmp eax, 3
+        jb code
+        je msr
+        cmp eax, 5
+        jb port
+        je device
+        cmp eax, 6
+        je control
+code:   ; Bytes, then a way back
+        mov edi, area
+        mov ecx, CODE_BYTES / 4
+.fill:  call random
+        stosd
+        loop .fill
+        mov word [rdi], 0x0b0f          ; UD2
+        call random
+        mov ebx, eax
+        call random
+        mov edx, eax
+        mov esi, buffer
+        mov edi, buffer + 2048
+        mov ebp, buffer + 1024
+        mov ecx, 3
+        mov eax, area
+        jmp rax
+msr:    call random
+        mov ecx, eax
+        mov r8d, eax
+        shr r8d, 30
+        and ecx, 0x1fff
+        cmp r8d, 1
+        jb .do
+        je .high
+        and ecx, 0xff
+        or ecx, 0x800
+        jmp .do
+.high:  or ecx, 0xc0000000
+.do:    call random
+        mov edx, eax
+        call random
+        test r8d, 2
+        jz .write
+        rdmsr
+        jmp step_done
+.write:
+        wrmsr
+        jmp step_done
+port:   call random
+        mov edx, eax
+        and edx, 0xffff
+        cmp dx, EXIT_PORT               ; would end the run well
+        je step_done
+        cmp dx, 0x604
+        je step_done
+        cmp dx, 0xcf9
+        je step_done
+        cmp dx, 0x64
+        je step_done
+        cmp dx, 0x92
+        je step_done
+        and eax, 0x30000
+        shr eax, 16
+        cmp al, 1
+        jb .in8
+        je .out8
+        cmp al, 2
+        je .in32
+        out dx, ax
+        jmp step_done
+.in8:   in al, dx
+        jmp step_done
+.out8:  out dx, al
+        jmp step_done
+.in32:  in eax, dx
+        jmp step_done
+device: call random
+        mov ebx, eax
+        and ebx, 0x1fffffff
+        or ebx, 0xe0000000
+        test eax, 0x20000000
+        jz .read
+        mov [rbx], eax
+        jmp step_done
+.read:  mov rax, [rbx]
+        jmp step_done
+control:
+        call random
+        and eax, 7
+        cmp al, 1
+        jb .cr0
+        je .cr4
+        cmp al, 3
+        jb .cr3
+        je .dr
+        cmp al, 5
+        jb .invlpg
+        cpuid
+        jmp step_done
+.cr0:   call random
+        mov rcx, cr0
+        xor rcx, rax
+        bts ecx, 0
+        bts ecx, 31
+        mov cr0, rcx
+        jmp step_done
+.cr4:   call random
+        mov rcx, cr4
+        and eax, ~0x1020
+        xor rcx, rax
+        mov cr4, rcx
+        jmp step_done
+.cr3:   mov rax, cr3
+        mov cr3, rax
+        jmp step_done
+.dr:    call random
+        mov dr0, rax
+        call random
+        mov dr7, rax
+        jmp step_done
+.invlpg: call random
+        invlpg [rax]
+        jmp step_done
+
+; From any exception: RSI is the frame. Back to step_done on the old stack.
+next:   mov qword [rsi + 16], step_done
+        mov qword [rsi + 24], CODE64
+        mov qword [rsi + 32], 2
+        mov rax, [keep_rsp]
+        mov [rsi + 40], rax
+        mov qword [rsi + 48], DATA
+        ret
+
+step_done:
+        cld
+        mov rsp, [keep_rsp]
+        xor eax, eax
+        mov dr7, rax
+        mov rax, cr0
+        and eax, ~0x6005000c            ; NW, CD, AM, WP, EM, TS
+        mov cr0, rax
+        mov ax, DATA
+        mov ds, ax
+        mov es, ax
+        mov ss, ax
+        lidt [idt_pointer]
+        lgdt [gdt_pointer]
+        mov r14d, [keep_r14]
+        mov r15d, [keep_r15]
+        dec r14d
+        jnz main.step
+        inc dword [checks]
+        dec r15d
+        jnz main.seed
+        PRINT {"random steps are over", 10}
+        mov dword [failures], 0
+        jmp finish
+%include "seed.inc"
+section .bss
+keep_rsp: resq 1
+keep_r14: resd 1
+keep_r15: resd 1
+        alignb 4096
+area:   resb 4096
+buffer: resb 4096
+END_OF_GUEST
