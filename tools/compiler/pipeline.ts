@@ -15,6 +15,7 @@ import { rotateLoops } from "./passes/rotate.ts";
 import { simplify } from "./passes/simplify.ts";
 import { simplifyCfg } from "./passes/simplify-cfg.ts";
 import { buildSwitches } from "./passes/switches.ts";
+import { loopTailCalls } from "./passes/tail.ts";
 import { threadJumps } from "./passes/thread.ts";
 import { verifyFunc } from "./verify.ts";
 
@@ -35,6 +36,8 @@ export interface Pass {
 export const PASSES: Pass[] = [
   { name: "simplify-cfg", run: simplifyCfg },
   { name: "simplify", run: simplify },
+  { name: "tail", run: loopTailCalls },
+  { name: "unroll-recursion", run: (func, { inliner }) => inliner.unrollRecursion(func) },
   { name: "inline", run: (func, { inliner }) => inliner.run(func) },
   { name: "simplify-cfg-inlined", run: simplifyCfg },
   { name: "simplify-inlined", run: simplify },

@@ -5,12 +5,14 @@ import { buildCallGraph } from "../backend/callgraph.ts";
 import { cloneTerminator, cloneValue } from "../duplicate.ts";
 import type { Block, Func, Module, Terminator, Value } from "../ir.ts";
 import { findLoops, loopOfBlocks } from "../loops.ts";
-import { dropUnreachable, newBlock, newValue, Replacements, successors } from "../ssa.ts";
+import { dropUnreachable, mapTargets, newBlock, newValue, Replacements, successors } from "../ssa.ts";
 
 /** Weights up to which a callee is inlined. */
 const LEAF = 14;
 const IN_LOOP = 40;
 const ONCE = 250;
+/** A function takes in its own recursive calls until it weighs this. */
+const RECURSIVE = 220;
 /** A caller that has grown to this takes in only the smallest. */
 const LARGE_CALLER = 3000;
 
@@ -56,6 +58,32 @@ export class Inliner {
     return changed;
   }
 
+  /** Inlines recursive calls into the function itself: fewer, larger frames. */
+  unrollRecursion(func: Func): boolean {
+    const isSelf = (v: Value) => v.op === "call" && v.index === func.index;
+    const calls = func.blocks.flatMap((block) => block.body.filter(isSelf));
+    this.weights.delete(func);
+    const weight = this.weightOf(func);
+    if (calls.length === 0 || 2 * weight > RECURSIVE) return false;
+    const original = copyOf(func);
+    // Breadth first: each round takes in what the round before brought.
+    let total = weight;
+    for (let round = calls; round.length > 0 && total + weight <= RECURSIVE; ) {
+      const before = new Set(func.blocks);
+      for (const call of round) {
+        if (total + weight > RECURSIVE) break;
+        inlineCall(func, call.block, call, original);
+        total += weight;
+      }
+      round = func.blocks
+        .filter((b) => !before.has(b))
+        .flatMap((b) => b.body.filter((v) => isSelf(v) && !round.includes(v)));
+    }
+    dropUnreachable(func);
+    this.weights.delete(func);
+    return true;
+  }
+
   private pays(v: Value, caller: Func, block: Block, room: number): boolean {
     if (v.op !== "call") return false;
     const callee = this.byIndex.get(v.index as number);
@@ -81,6 +109,36 @@ export class Inliner {
     }
     return weight;
   }
+}
+
+/** The function as it is now. */
+function copyOf(func: Func): Func {
+  const copy: Func = { ...func, blocks: [] };
+  const blocks = new Map<Block, Block>(func.blocks.map((b) => [b, newBlock(copy)]));
+  const values = new Map<Value, Value>();
+  const same = (value: Value) => value;
+  for (const [original, twin] of blocks) {
+    for (const [list, to] of [
+      [original.phis, twin.phis],
+      [original.body, twin.body],
+    ] as [Value[], Value[]][]) {
+      for (const value of list) {
+        const made = cloneValue(copy, twin, value, same);
+        values.set(value, made);
+        to.push(made);
+      }
+    }
+    twin.preds = original.preds.map((pred) => blocks.get(pred) as Block);
+    twin.loopDepth = original.loopDepth;
+  }
+  const map = (value: Value) => values.get(value) ?? value;
+  for (const [original, twin] of blocks) {
+    for (const value of [...twin.phis, ...twin.body]) value.args = value.args.map(map);
+    twin.terminator = cloneTerminator(original.terminator, map);
+    mapTargets(twin.terminator, (block) => blocks.get(block) as Block);
+  }
+  copy.blocks = [...blocks.values()];
+  return copy;
 }
 
 /** Replaces `call` in `block` by the callee's blocks. Returns the block that holds what came after it. */
@@ -157,14 +215,7 @@ function copyTerminator(
     returns.push({ from: copy, values: t.values });
     return { kind: "jump", target: after, loc: t.loc };
   }
-  if (t.kind === "jump") t.target = target(t.target);
-  else if (t.kind === "branch") {
-    t.then = target(t.then);
-    t.otherwise = target(t.otherwise);
-  } else if (t.kind === "switch") {
-    t.targets = t.targets.map(target);
-    t.fallback = target(t.fallback);
-  }
+  mapTargets(t, target);
   return t;
 }
 
