@@ -9,7 +9,9 @@ export const ACCESSED: u64 = 1 << 5;
 export const DIRTY: u64 = 1 << 6;
 export const LARGE: u64 = 1 << 7; // PS, in a PDPTE or PDE
 export const PAT: u64 = 1 << 7; // in a PTE: the upper bit of the memory type
+export const PAT_LARGE: u64 = 1 << 12; // the same in a PDPTE or PDE that maps a page
 export const GLOBAL: u64 = 1 << 8;
+export const NEW: u64 = 1 << 9; // ignored by the processor: mapped by a call that has not succeeded yet
 export const NX: u64 = 1 << 63;
 export const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 

@@ -27,7 +27,23 @@ import { fitsBelow } from "../lib/bits";
 import { lock, nameLock, SPINLOCK_BYTES, Spinlock, unlock } from "../lib/spinlock";
 import { Status } from "../lib/status";
 import { MEMORY_LIMIT, Owner } from "./block";
-import { ADDRESS, LARGE, LEAF_R, LEAF_RW, LEAF_RX, OWN_RW, TABLE, TYPE_UC, TYPE_WB, TYPE_WC } from "./entry";
+import {
+  ADDRESS,
+  GLOBAL,
+  LARGE,
+  LEAF_R,
+  LEAF_RW,
+  LEAF_RX,
+  NEW,
+  OWN_RW,
+  PAT,
+  PAT_LARGE,
+  TABLE,
+  TYPE_UC,
+  TYPE_WB,
+  TYPE_WC,
+  WRITE,
+} from "./entry";
 import { allocFrame, freeRun, isOwned, ownerOf } from "./frame";
 import {
   entryFor,
@@ -234,24 +250,50 @@ function mayMap(pa: u64, bytes: u64, isFirmware: bool): bool {
   return true;
 }
 
-/** Maps what of the range is not mapped; BUSY if some of it is mapped otherwise. */
+/**
+ * Maps what of the range is not mapped; BUSY if some of it is mapped otherwise. New pages carry a mark
+ * until all of them are there, so that a failure can take exactly those away again.
+ */
 function mapMissing(pa: u64, bytes: u64, flags: u64): Status {
+  let status: Status = Status.OK;
+  let done: u64 = 0;
+  while (done < bytes && status == Status.OK) {
+    const va = DEVICE_WINDOW + pa + done;
+    let bits = sizeAt(core, va);
+    if (bits) {
+      if ((readEntry(leafAt(core, va)) & ~NEW) != leafFor(pa + done, bits, flags)) status = Status.BUSY;
+    } else {
+      // Firmware's memory may change its type at any page; registers are uncached whatever the MTRRs say.
+      bits = largestFree(va, pa + done, bytes - done, flags & WRITE ? 21 : 12);
+      status = mapPage(core, va, pa + done, bits, typeFor(bits, flags) | NEW);
+    }
+    if (status == Status.OK) done += ((<u64>1) << bits) - ((pa + done) & (((<u64>1) << bits) - 1));
+  }
+  settle(pa, done, status == Status.OK);
+  return status;
+}
+
+/** Keeps or removes the pages of the range that carry the mark. */
+function settle(pa: u64, bytes: u64, keep: bool): void {
   for (let done: u64 = 0; done < bytes; ) {
     const va = DEVICE_WINDOW + pa + done;
-    const present = sizeAt(core, va);
-    if (present) {
-      if ((readEntry(leafAt(core, va)) & ~(ADDRESS | LARGE)) != flags) return Status.BUSY;
-      done += ((<u64>1) << present) - (va & (((<u64>1) << present) - 1));
-      continue;
-    }
-    // Firmware's memory may change its type at any page; registers are uncached whatever the MTRRs say.
-    const limit: u32 = flags & TYPE_UC ? 21 : 12;
-    const bits = largestFree(va, pa + done, bytes - done, limit);
-    const status = mapPage(core, va, pa + done, bits, flags);
-    if (status) return status;
-    done += (<u64>1) << bits;
+    const bits = sizeAt(core, va);
+    const leaf = leafAt(core, va);
+    done += ((<u64>1) << bits) - ((pa + done) & (((<u64>1) << bits) - 1));
+    if ((readEntry(leaf) & NEW) == 0) continue;
+    if (keep) writeEntry(leaf, readEntry(leaf) & ~NEW);
+    else unmapRange(core, va, (<u64>1) << bits);
   }
-  return Status.OK;
+}
+
+/** The leaf with which a page of 2^bits at `pa` is mapped. */
+function leafFor(pa: u64, bits: u32, flags: u64): u64 {
+  return (pa & ~(((<u64>1) << bits) - 1)) | typeFor(bits, flags) | (bits > 12 ? LARGE : 0);
+}
+
+/** The upper bit of the memory type is elsewhere in a large page's entry, where PS has its place. */
+function typeFor(bits: u32, flags: u64): u64 {
+  return bits == 12 || (flags & PAT) == 0 ? flags : (flags & ~PAT) | PAT_LARGE;
 }
 
 /** A 2 MiB page where none of its 4 KiB pages is mapped yet. */
@@ -397,14 +439,10 @@ export function createBringUpRoot(trampoline: u64): u64 {
   const root = newTable();
   if (!root) return 0;
   writeEntry(root + ((<u64>TOP_INDEX) << 3), readEntry(core + ((<u64>TOP_INDEX) << 3)));
-  if (root < 0x1_0000_0000 && mapPage(root, trampoline, trampoline, 12, LEAF_RX & ~GLOBAL_BIT) == Status.OK)
-    return root;
+  if (root < 0x1_0000_0000 && mapPage(root, trampoline, trampoline, 12, LEAF_RX & ~GLOBAL) == Status.OK) return root;
   freeRun(root, 12, Owner.TABLE);
   return 0;
 }
-
-/** Not global: the page must not outlive the switch to the core's root. */
-const GLOBAL_BIT: u64 = 1 << 8;
 
 export function destroyBringUpRoot(root: u64): void {
   freeTables(root, 0);

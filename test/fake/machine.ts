@@ -17,6 +17,8 @@ import { Clock } from "./time.ts";
 
 const PERCPU_BASE = 0x40_0000;
 const PERCPU_BYTES = 0x4000;
+const PERCPU_FRAMES = 0x3000;
+const FRAME_VECTOR = 160; // of a TrapFrame
 const LINEAR_START = 0x1_0000;
 const SHARED_END = 0x40_0000;
 const IMAGE_BASE = 0xffff_ffff_8000_0000n;
@@ -246,6 +248,11 @@ export class Machine {
   takePending(): boolean {
     const cpu = this.current;
     let any = false;
+    if (cpu.pendingNmi) {
+      cpu.pendingNmi = false;
+      this.raise("onNmi");
+      any = true;
+    }
     for (; cpu.interruptsEnabled; any = true) {
       const vector = cpu.lapic.pending();
       if (vector < 0) break;
@@ -255,6 +262,14 @@ export class Machine {
       cpu.interruptsEnabled = true;
     }
     return any;
+  }
+
+  /** INT 2, INT 18, or the event itself: enters the core's handler with this CPU's frame for it. */
+  raise(entry: "onNmi" | "onMachineCheck"): void {
+    const slot = entry === "onNmi" ? 1 : 2;
+    const frame = Number(this.percpu(this.current.index)) + PERCPU_FRAMES + 0x100 * slot;
+    this.view.setBigUint64(frame + FRAME_VECTOR, entry === "onNmi" ? 2n : 18n, true);
+    this.kernel[entry](frame);
   }
 
   loadDescriptors(d: { gdt: bigint; gdtLimit: number; idt: bigint; idtLimit: number; tr: number }): void {
@@ -286,7 +301,7 @@ export class Machine {
       any = true;
     }
     for (const cpu of this.cpus) {
-      if (cpu === this.current || cpu.state !== "idle" || cpu.lapic.pending() < 0) continue;
+      if (cpu === this.current || cpu.state !== "idle" || (cpu.lapic.pending() < 0 && !cpu.pendingNmi)) continue;
       this.run(cpu, () => {
         cpu.interruptsEnabled = true;
         this.takePending();
