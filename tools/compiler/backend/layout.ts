@@ -70,8 +70,9 @@ function chainOrder(func: MFunc): MBlock[] {
   for (const { from, to } of edges) {
     const a = chain.get(from) as MBlock[];
     const b = chain.get(to) as MBlock[];
-    // The entry stays first; a backward edge does not turn its loop around.
-    if (a === b || a[a.length - 1] !== from || b[0] !== to || to === func.blocks[0] || at(position, to) <= at(position, from)) continue;
+    if (a === b || a[a.length - 1] !== from || b[0] !== to || to === func.blocks[0]) continue;
+    // A backward edge does not turn its loop around, except for the moves on it: these stand before the header.
+    if (isBackEdgeBlock(position, to) || (at(position, to) <= at(position, from) && !isBackEdgeBlock(position, from))) continue;
     a.push(...b);
     for (const block of b) chain.set(block, a);
   }
@@ -79,8 +80,17 @@ function chainOrder(func: MFunc): MBlock[] {
   const heat = (c: MBlock[]): number => Math.max(...c.map((b) => b.frequency));
   const first = chain.get(func.blocks[0] as MBlock) as MBlock[];
   const rank = (c: MBlock[]): number => (c === first ? 0 : heat(c) < COLD_FREQUENCY ? 2 : 1);
-  chains.sort((a, b) => rank(a) - rank(b) || at(position, a[0] as MBlock) - at(position, b[0] as MBlock));
+  const place = (c: MBlock[]): number => Math.min(...c.map((b) => at(position, b)));
+  chains.sort((a, b) => rank(a) - rank(b) || place(a) - place(b));
   return chains.flat();
+}
+
+/** Moves between the end of a loop and its header, where the end can also leave the loop. */
+function isBackEdgeBlock(position: Map<MBlock, number>, block: MBlock): boolean {
+  const only = block.preds[0];
+  const header = block.succs[0];
+  if (!header || at(position, header) >= at(position, block)) return false;
+  return block.preds.length === 1 && only !== undefined && only.succs.length > 1 && block.insts.every((inst) => inst.op === "mov" || inst.op === "jmp" || inst.op === "xchg");
 }
 
 function at(position: Map<MBlock, number>, block: MBlock): number {

@@ -25,6 +25,7 @@ export function coalesce(line: Line, live: Liveness): Bundle[] {
     if (to !== from && !overlaps(to.segments, from.segments)) join(bundles, to, from);
   }
   for (const copy of copies) hint(bundles, copy);
+  dropIdentities(line, bundles);
   return bundles;
 }
 
@@ -80,6 +81,20 @@ function joinUses(a: Use[], b: Use[]): Use[] {
     } else out.push({ ...use });
   }
   return out;
+}
+
+/** A copy of a bundle to itself is no use of it. */
+function dropIdentities(line: Line, bundles: Bundle[]): void {
+  for (const bundle of new Set(bundles)) {
+    bundle.uses = bundle.uses.filter((u) => !isIdentity(line.insts[u.inst] as Inst, bundles));
+  }
+}
+
+export function isIdentity(inst: Inst, bundles: Bundle[]): boolean {
+  const [to, from] = inst.operands;
+  if (!isCopy(inst) || to?.kind !== "reg" || from?.kind !== "reg") return false;
+  if (to.reg < FIRST_VIRTUAL || from.reg < FIRST_VIRTUAL) return false;
+  return bundles[to.reg - FIRST_VIRTUAL] === bundles[from.reg - FIRST_VIRTUAL];
 }
 
 function hint(bundles: Bundle[], copy: Copy): void {

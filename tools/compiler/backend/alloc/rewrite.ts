@@ -5,6 +5,7 @@
 
 import { type Inst, type MBlock, mapRegisters, mem, newInst, type Operand, opInfo, reg } from "../machine.ts";
 import { FIRST_VIRTUAL, type Reg } from "../registers.ts";
+import { isIdentity } from "./coalesce.ts";
 import type { Problem } from "./greedy.ts";
 import { type Bundle, covers, type Line, overlaps, type Piece } from "./interval.ts";
 import { slotOperand } from "./spill.ts";
@@ -159,8 +160,9 @@ class Rewriter {
     return this.problem.bundles[r - FIRST_VIRTUAL] as Bundle;
   }
 
-  /** A constant whose register nobody got. */
+  /** A copy of a value to itself, a constant whose register nobody got. */
   private isDropped(inst: Inst, i: number): boolean {
+    if (isIdentity(inst, this.problem.bundles)) return true;
     const to = inst.operands[0];
     if (!inst.remat || to?.kind !== "reg" || to.reg < FIRST_VIRTUAL) return false;
     const bundle = this.bundleOf(to.reg);
