@@ -33,7 +33,7 @@ test("write-back memory with an uncacheable hole below 4 GiB, as most firmware s
   const m = await detected({
     def: 0xc06n,
     ranges: [[3n * GIB, GIB, UC]],
-    fixed: { 592: 0x0606060606060606n, 600: 0x0606060606060606n },
+    fixed: { 592: 0x0606060606060606n, 600: 0x0606060606060606n, 601: 0n },
   });
   expect(m.kernel.typeOf(0x1000n)).toBe(WB);
   expect(m.kernel.typeOf(0xa0000n)).toBe(UC); // the screen
