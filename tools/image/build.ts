@@ -12,6 +12,7 @@ import { promisify } from "node:util";
 import { buildFolder, type Profile, ROOT } from "../paths.ts";
 import { type Constants, readConstants, toDefines } from "./abi.ts";
 import { type Core, compileCore } from "./core.ts";
+import { widenFileNumbers } from "./dwarf.ts";
 import { Elf } from "./elf.ts";
 import { checkStacks } from "./stack.ts";
 import { inputHash, type Stamp, upToDate } from "./stamp.mjs";
@@ -171,6 +172,7 @@ async function link(constants: Constants, scratch: string): Promise<void> {
 /** Checks the image, writes its build id into it, and its symbol map beside it. Returns the build id. */
 async function finish(scratch: string): Promise<string> {
   const path = join(scratch, "basalt.elf");
+  await repairLines(path, scratch);
   const elf = new Elf(await readFile(path));
   checkImage(elf);
   forgetFolder(elf.file, scratch);
@@ -185,6 +187,17 @@ async function finish(scratch: string): Promise<string> {
   await writeFile(path, elf.file);
   await writeFile(join(scratch, "basalt.map.json"), JSON.stringify(makeSymbolMap(elf, buildId)));
   return buildId;
+}
+
+/** Gives line tables with many files the form that debuggers understand. */
+async function repairLines(path: string, scratch: string): Promise<void> {
+  const elf = new Elf(await readFile(path));
+  const section = elf.section(".debug_line");
+  if (!section) return;
+  const repaired = widenFileNumbers(elf.bytesOf(section));
+  if (repaired.length === section.bytes) return;
+  await writeFile(join(scratch, "debug_line.bin"), repaired);
+  await tool("objcopy", ["--update-section", ".debug_line=debug_line.bin", path], scratch);
 }
 
 function forgetFolder(file: Buffer, scratch: string): void {

@@ -147,3 +147,51 @@ export function readLines(debugLine: Buffer): LineRow[] {
   while (reader.at < debugLine.length) runProgram(reader, readHeader(reader), rows);
   return rows.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : Number(b.end) - Number(a.end)));
 }
+
+/**
+ * NASM writes the operand of DW_LNS_set_file as one byte, where DWARF wants a LEB128 number: from the
+ * 128th file on its programs are broken. This gives them the second byte. Units grow, so that only the
+ * last one that grows keeps the places of the others: boot/image.ld puts the core's unit last.
+ */
+export function widenFileNumbers(section: Buffer): Buffer {
+  const units: Buffer[] = [];
+  for (let at = 0; at < section.length; ) {
+    const end = at + 4 + section.readUInt32LE(at);
+    units.push(widenUnit(section.subarray(at, end)));
+    if (units.at(-1)?.length !== end - at && end !== section.length)
+      throw new Error(".debug_line: a unit with more than 127 files is not the last one");
+    at = end;
+  }
+  return Buffer.concat(units);
+}
+
+function widenUnit(unit: Buffer): Buffer {
+  const reader = new Reader(unit, 0);
+  const header = readHeader(reader);
+  if (header.files.length <= 128) return unit;
+  if (header.files.length > 256) throw new Error(".debug_line: NASM cannot number more than 255 files");
+  const out: Buffer[] = [unit.subarray(0, reader.at)];
+  while (reader.at < header.end) {
+    const start = reader.at;
+    const opcode = reader.u8();
+    if (opcode === SET_FILE) {
+      const file = reader.u8();
+      out.push(Buffer.from(file < 128 ? [SET_FILE, file] : [SET_FILE, file, 1]));
+      continue;
+    }
+    skipOperands(reader, header, opcode);
+    out.push(unit.subarray(start, reader.at));
+  }
+  const widened = Buffer.concat(out);
+  widened.writeUInt32LE(widened.length - 4, 0);
+  return widened;
+}
+
+function skipOperands(reader: Reader, header: Header, opcode: number): void {
+  if (opcode >= header.opcodeBase) return;
+  if (opcode === 0) {
+    const bytes = reader.uleb();
+    reader.at += bytes;
+  } else if (opcode === FIXED_ADVANCE_PC) reader.u16();
+  else for (let i = 0; i < (header.opcodeLengths[opcode - 1] ?? 0); i++) reader.uleb();
+}
