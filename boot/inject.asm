@@ -34,10 +34,9 @@ insn_injectFault:
 
 .null:          mov     eax, [abs 0]
                 ret
-; Recursion until the guard page below the main stack.
+; Pushes until the guard page below the main stack.
 .stack_overflow:
-                sub     rsp, 1024
-                mov     [rsp], rsp
+                push    rsp
                 jmp     .stack_overflow
 .write_text:    lea     rax, [rel insn_injectFault]
                 mov     byte [rax], 0x90

@@ -116,6 +116,7 @@ function inject(text: usize, count: u32, cpu: u32): void {
   for (let i: u32 = 0; i < <u32>INJECTIONS.length; i++) {
     if (!cmdline.same(text, comma, unchecked(INJECTIONS[i]))) continue;
     injectFault(i);
+    trap.reportNoted(); // an NMI returns
     return;
   }
   log.warn("fault", "inject= names a fault that does not exist");

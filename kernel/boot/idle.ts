@@ -5,6 +5,7 @@ import * as console from "../../drivers/console";
 import * as irq from "../../drivers/irq";
 import { idle } from "../cpu/insn";
 import { cpu, takeWork } from "../cpu/percpu";
+import { reportNoted } from "../cpu/trap";
 import { onShootdown } from "../mm/shootdown";
 import { HostWork, virt } from "../vcpu/current";
 import { runNext } from "../vm/run";
@@ -17,6 +18,7 @@ export function idleLoop(): void {
   while (true) {
     onShootdown();
     if (takeWork() & <u32>Work.COMPARE) compareHere();
+    reportNoted();
     if (cpu().index == 0) {
       irq.reportErrors();
       reapGuests();

@@ -21,7 +21,8 @@ const enum Boundary {
 
 export const MAX_DEPTH: u32 = 24;
 const UNKNOWN_FRAME: u32 = 0xffff_ffff;
-const SCAN_WORDS: u32 = 64;
+/** How far the innermost return address is searched for: all of a main stack. */
+const SCAN_WORDS: u32 = 5120;
 /** No TrapKind: the instruction stands for no Wasm trap. */
 export const NO_TRAP: u32 = 0xff;
 
