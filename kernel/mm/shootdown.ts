@@ -87,9 +87,9 @@ export function onShootdown(): void {
   atomic.store<u32>(mine, number);
 }
 
-/** Drops every translation of this CPU, global ones too. */
+/** Drops every translation of this CPU, global ones too: any change of CR4.PGE does. */
 export function flushAll(): void {
   const cr4 = readCr4();
-  writeCr4(cr4 & ~CR4_PGE);
+  writeCr4(cr4 ^ CR4_PGE);
   writeCr4(cr4);
 }
