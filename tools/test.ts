@@ -138,7 +138,7 @@ const SUITES: Suite[] = [
   image,
   vitest("unit"),
   vitest("compiler"),
-  counted("WebAssembly suite", "test/compiler/wasm/cli.ts", "test/compiler/wasm/cli.ts"),
+  counted("WebAssembly suite", "test/compiler/suite/cli.ts", "test/compiler/suite/cli.ts"),
   vitest("system"),
 ];
 

@@ -42,7 +42,7 @@ export class Coverage {
     this.missing.delete(node.op);
     if (!operatorNamed.has(node.op)) return;
     const [a, b] = node.args;
-    if (b && a!.op === "local.get" && b.op === "local.get" && a!.index === b.index)
+    if (b && a.op === "local.get" && b.op === "local.get" && a.index === b.index)
       this.missing.delete(`${node.op} equal`);
     else this.missing.delete(`${node.op} ${node.args.map(shapeOf).join(" ")}`);
   }

@@ -3,7 +3,7 @@
 // memory operands and calls. Every loop is bounded and every call graph's cost is estimated.
 
 import type { Window } from "../native/actions.ts";
-import { type Access, accesses, accessNamed, type IntType, operators, traps } from "./opcodes.ts";
+import { type Access, accesses, type IntType, type Operator, operators, traps } from "./opcodes.ts";
 import { Random } from "./random.ts";
 import {
   absorb,
@@ -15,6 +15,7 @@ import {
   type Place,
   type Recipe,
   recipes,
+  wideDivision,
 } from "./recipes.ts";
 import { type Node, type Program, statement, type TreeFunction, valued } from "./tree.ts";
 import { interesting } from "./values.ts";
@@ -29,11 +30,10 @@ const costLimit = 30_000;
 const get = (index: number, type: IntType): Node => valued("local.get", type, [], { index });
 const constant = (type: IntType, value: bigint | number): Node =>
   valued("const", type, [], { value: BigInt.asUintN(type === "i32" ? 32 : 64, BigInt(value)) });
-const operatorsByResult: Record<IntType, string[]> = {
-  i32: operators.filter((o) => o.result === "i32").map((o) => o.name),
-  i64: operators.filter((o) => o.result === "i64").map((o) => o.name),
+const operatorsByResult: Record<IntType, Operator[]> = {
+  i32: operators.filter((o) => o.result === "i32"),
+  i64: operators.filter((o) => o.result === "i64"),
 };
-const operatorOf = new Map(operators.map((o) => [o.name, o]));
 const accessesBy = (type: IntType | null, kinds: Access["kind"][]): Access[] =>
   accesses.filter((a) => kinds.includes(a.kind) && (type === null || a.type === type));
 const loads = { i32: accessesBy("i32", ["load", "atomic.load"]), i64: accessesBy("i64", ["load", "atomic.load"]) };
@@ -97,6 +97,7 @@ class FunctionMaker {
       accumulator,
       nextLabel,
       segment,
+      imports: world.imports.map((item) => item.name),
     };
   }
 
@@ -163,7 +164,7 @@ class FunctionMaker {
 
   private operator(type: IntType, depth: number): Node {
     const { random } = this;
-    const operator = operatorOf.get(random.pick(operatorsByResult[type]))!;
+    const operator = random.pick(operatorsByResult[type]);
     const args = operator.params.map((param) => this.expression(param, depth - random.between(1, 2)));
     // Few programs should end in a trap early: most divisors are made odd.
     if (traps(operator.name) && random.chance(90))
@@ -174,8 +175,8 @@ class FunctionMaker {
   condition(depth: number): Node {
     const { random } = this;
     if (random.chance(25)) return this.expression("i32", depth);
-    const compares = operatorsByResult.i32.filter((name) => /eqz|\.(eq|ne|lt|gt|le|ge)/.test(name));
-    const operator = operatorOf.get(random.pick(compares))!;
+    const compares = operatorsByResult.i32.filter(({ name }) => /eqz|\.(eq|ne|lt|gt|le|ge)/.test(name));
+    const operator = random.pick(compares);
     const args = operator.params.map((param) => this.expression(param, depth - 1));
     return valued(operator.name, "i32", args);
   }
@@ -271,11 +272,7 @@ class FunctionMaker {
     const { name, params, results } = world.imports[index];
     if (results.length === 0) return this.leaf(type);
     const args = this.callArguments(params, depth);
-    if (name === "udiv128") {
-      // #DE unless high < divisor.
-      const high = valued("i64.shr_u", "i64", [args[0], constant("i64", 1)]);
-      args.splice(0, 3, high, args[1], valued("i64.or", "i64", [args[2], constant("i64", 1n << 63n)]));
-    }
+    if (name === "udiv128") args.splice(0, 3, ...wideDivision(args[0], args[1], args[2]));
     return valued("import", "i64", args, { index });
   }
 
@@ -431,7 +428,7 @@ class FunctionMaker {
     const offset = random.below(16);
     const align = 0;
     const touch = random.chance(60)
-      ? absorb(this, valued(name, accessNamed.get(name)!.type, [get(walker, "i32")], { offset, align }))
+      ? absorb(this, valued(name, "i64", [get(walker, "i32")], { offset, align }))
       : statement("i32.store8", [get(walker, "i32"), this.expression("i32", 2)], { offset, align });
     const more = valued("i32.add", "i32", [get(walker, "i32"), constant("i32", step)]);
     const test = valued("i32.lt_u", "i32", [

@@ -50,6 +50,7 @@ export type BulkForm = (typeof bulkForms)[number];
 export type Recipe =
   | { key: string; mayTrap: boolean; type: "operator"; operator: Operator; shapes: Shape[]; equal: boolean; use: Use }
   | { key: string; mayTrap: boolean; type: "access"; access: Access; form: AddressForm; value: Shape }
+  | { key: string; mayTrap: boolean; type: "import"; name: "umulh" | "udiv128" | "mix"; shapes: Shape[] }
   | { key: string; mayTrap: boolean; type: "bulk"; op: "memory.copy" | "memory.fill" | "memory.init"; form: BulkForm };
 
 function operatorRecipes(operator: Operator): Recipe[] {
@@ -87,6 +88,18 @@ const bulkRecipes: Recipe[] = (["memory.copy", "memory.fill", "memory.init"] as 
   bulkForms.map((form) => ({ key: `${op} ${form}`, mayTrap: true, type: "bulk" as const, op, form })),
 );
 
+const importRecipes: Recipe[] = (["umulh", "udiv128", "mix"] as const).flatMap((name) =>
+  operandShapes.flatMap((a) =>
+    operandShapes.map((b) => ({
+      key: `${name} ${a} ${b}`,
+      mayTrap: false,
+      type: "import" as const,
+      name,
+      shapes: [a, b],
+    })),
+  ),
+);
+
 /** Deterministic order with neighbours apart, so that each slice is a mixture. */
 function interleave(recipes: Recipe[]): Recipe[] {
   const step = 769; // prime, and no divisor of the count
@@ -97,6 +110,7 @@ export const recipes: Recipe[] = interleave([
   ...operators.flatMap(operatorRecipes),
   ...accesses.flatMap(accessRecipes),
   ...bulkRecipes,
+  ...importRecipes,
 ]);
 
 /** What a recipe's function offers: i32 and i64 parameters, and locals that hold an in-bounds pointer and a small index. */
@@ -114,6 +128,7 @@ export interface Place {
   accumulator: number;
   nextLabel: () => number;
   segment: { index: number; bytes: number };
+  imports: string[];
 }
 
 const i32 = (value: number | bigint): Node => valued("const", "i32", [], { value: BigInt.asUintN(32, BigInt(value)) });
@@ -318,6 +333,21 @@ function bulkStatements(place: Place, op: "memory.copy" | "memory.fill" | "memor
   }
 }
 
+/** #DE unless high < divisor: the divisor's top bit is set, the high half's is not. */
+export const wideDivision = (high: Node, low: Node, divisor: Node): Node[] => [
+  valued("i64.shr_u", "i64", [high, valued("const", "i64", [], { value: 1n })]),
+  low,
+  valued("i64.or", "i64", [divisor, valued("const", "i64", [], { value: 1n << 63n })]),
+];
+
+function importStatements(place: Place, name: string, shapes: Shape[]): Node[] {
+  const first = operand(place, shapes[0], name === "mix" ? "i32" : "i64", false);
+  const second = operand(place, shapes[1], "i64", false);
+  const args =
+    name === "udiv128" ? wideDivision(second, first, operand(place, shapes[0], "i64", false)) : [first, second];
+  return [absorb(place, valued("import", "i64", args, { index: place.imports.indexOf(name) }))];
+}
+
 /** The statements of one recipe. */
 export function cook(place: Place, recipe: Recipe): Node[] {
   switch (recipe.type) {
@@ -326,11 +356,13 @@ export function cook(place: Place, recipe: Recipe): Node[] {
       const operands = shapes.map((shape, i) => operand(place, shape, operator.params[i], recipe.mayTrap && i === 1));
       if (equal) operands[1] = structuredClone(operands[0]);
       else if (operands.length === 2 && operands[0].op === "local.get" && operands[1].op === "local.get")
-        operands[1].index = place.locals[operator.params[1]].find((l) => l !== operands[0].index)!;
+        operands[1].index = place.locals[operator.params[1]].find((l) => l !== operands[0].index);
       return consume(place, recipe.use, valued(operator.name, operator.result, operands));
     }
     case "access":
       return accessStatements(place, recipe);
+    case "import":
+      return importStatements(place, recipe.name, recipe.shapes);
     case "bulk":
       return bulkStatements(place, recipe.op, recipe.form);
   }

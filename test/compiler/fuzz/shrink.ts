@@ -74,11 +74,11 @@ function* listEdits(program: Program): Generator<Edit> {
 /** Replacements of one node, the simplest first. */
 function replacements(node: Node): Node[] | Node[][] {
   if (node.type === null) {
-    if (node.op === "if") return [node.body!, ...(node.otherwise ? [node.otherwise] : [])];
-    return node.op === "block" || node.op === "loop" ? [node.body!] : [];
+    if (node.op === "if") return [node.body ?? [], ...(node.otherwise ? [node.otherwise] : [])];
+    return node.op === "block" || node.op === "loop" ? [node.body ?? []] : [];
   }
   if (node.op === "const") {
-    const value = node.value!;
+    const value = node.value ?? 0n;
     return [0n, 1n, value >> 1n, value & 0xffn].filter((v) => v < value).map((v) => zero(node.type, v));
   }
   const inside = [...node.args, ...(node.body?.slice(-1) ?? []), ...(node.otherwise?.slice(-1) ?? [])];

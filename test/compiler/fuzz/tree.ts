@@ -131,13 +131,13 @@ class Body {
 
   private blockType(node: Node): void {
     if (node.op === "multi") {
-      const params = node.args.map((arg) => arg.type!);
-      this.w.u32(this.types.index(params, node.results!));
+      const params = node.args.map((arg) => arg.type as IntType);
+      this.w.u32(this.types.index(params, node.results ?? []));
     } else this.w.u8(node.type ? valtype(node.type) : 0x40);
   }
 
   private scope(node: Node, inner: () => void): void {
-    this.labels.push(node.index!);
+    this.labels.push(node.index ?? 0);
     inner();
     this.labels.pop();
     this.w.u8(0x0b);
@@ -182,14 +182,14 @@ class Body {
     const index = node.index ?? 0;
     switch (node.op) {
       case "const":
-        w.u8(node.type === "i32" ? 0x41 : 0x42).signed(node.value!, node.type === "i32" ? 32 : 64);
+        w.u8(node.type === "i32" ? 0x41 : 0x42).signed(node.value ?? 0n, node.type === "i32" ? 32 : 64);
         break;
       case "block":
       case "loop":
       case "multi":
         w.u8(node.op === "loop" ? 0x03 : 0x02);
         this.blockType(node);
-        this.scope(node, () => this.nodes(node.body!));
+        this.scope(node, () => this.nodes(node.body ?? []));
         break;
       case "if":
         w.u8(0x04);
@@ -201,7 +201,7 @@ class Body {
         w.u8(node.op === "br" ? 0x0c : 0x0d).u32(this.depth(index));
         break;
       case "br_table":
-        this.branchTable(node.labels!);
+        this.branchTable(node.labels ?? []);
         break;
       case "call":
         w.u8(0x10).u32(this.program.imports.length + index);
@@ -212,7 +212,7 @@ class Body {
         break;
       }
       case "bind":
-        for (const local of [...node.locals!].reverse()) w.u8(0x21).u32(local);
+        for (const local of [...(node.locals ?? [])].reverse()) w.u8(0x21).u32(local);
         break;
       default:
         throw new Error(`no such node ${node.op}`);
@@ -220,7 +220,7 @@ class Body {
   }
 
   private arms(node: Node): void {
-    this.nodes(node.body!);
+    this.nodes(node.body ?? []);
     if (!node.otherwise) return;
     this.w.u8(0x05);
     this.nodes(node.otherwise);
@@ -228,7 +228,7 @@ class Body {
 
   private branchTable(labels: number[]): void {
     const depths = labels.map((label) => this.depth(label));
-    const fallback = depths.pop()!;
+    const fallback = depths.pop() as number;
     this.w
       .u8(0x0e)
       .vector(depths, (depth) => this.w.u32(depth))
@@ -255,7 +255,7 @@ function encodeElements(program: Program): Uint8Array {
         .signed(BigInt(slot), 32)
         .u8(0x0b)
         .u32(1)
-        .u32(program.imports.length + func!);
+        .u32(program.imports.length + (func as number));
     })
     .finish();
 }

@@ -21,10 +21,12 @@ const hosts: Record<HostFunction, (...args: never[]) => unknown> = {
   },
 };
 
+export type Intrinsics = Record<string, (a: bigint, b: bigint, c: bigint) => unknown>;
+
 /** The pure intrinsics and barriers, which hosted objects inline. */
-const intrinsics: Record<string, (...args: bigint[]) => unknown> = {
-  umulh: (a, b) => (u64(a!) * u64(b!)) >> 64n,
-  udiv128: (high, low, divisor) => ((u64(high!) << 64n) | u64(low!)) / u64(divisor!),
+const intrinsics: Intrinsics = {
+  umulh: (a, b) => (u64(a) * u64(b)) >> 64n,
+  udiv128: (high, low, divisor) => ((u64(high) << 64n) | u64(low)) / u64(divisor),
   barrier: () => {},
   mfence: () => {},
   lfence: () => {},
@@ -35,7 +37,7 @@ const intrinsics: Record<string, (...args: bigint[]) => unknown> = {
 /** A host function or intrinsic on unsigned values. */
 export function hostCall(name: string, args: bigint[]): bigint {
   if (name === "mix") return hosts.mix(Number(args[0]) as never, args[1] as never) as bigint;
-  return (intrinsics[name]?.(...args) as bigint | undefined) ?? 0n;
+  return (intrinsics[name]?.(args[0], args[1], args[2]) as bigint | undefined) ?? 0n;
 }
 
 const messages: [RegExp, TrapKind][] = [
@@ -73,7 +75,10 @@ class V8Group {
   private readonly compiled: (WebAssembly.Module | undefined)[] = [];
   private readonly instances: (WebAssembly.Instance | undefined)[] = [];
   private readonly links = new Map<string, unknown>();
-  constructor(private readonly group: Group) {}
+  constructor(
+    private readonly group: Group,
+    private readonly intrinsics: Intrinsics,
+  ) {}
 
   perform(action: Action): Outcome {
     try {
@@ -84,7 +89,7 @@ class V8Group {
   }
 
   private attempt(action: Action): bigint[] {
-    const exports = this.instances[action.module]?.exports;
+    const exports = this.instances[action.module]?.exports ?? {};
     switch (action.type) {
       case "open":
         this.instances[action.module] = this.instantiate(action.module);
@@ -96,17 +101,17 @@ class V8Group {
         this.links.set(`${action.module} ${action.index}`, this.instances[action.from]?.exports[action.name]);
         return [];
       case "call": {
-        const callee = exports?.[action.name] as (...args: unknown[]) => unknown;
+        const callee = exports[action.name] as (...args: unknown[]) => unknown;
         const result = callee(...action.args.map((value, i) => toJs(value, action.params[i])));
         if (action.results.length === 0) return [];
         return (action.results.length === 1 ? [result] : (result as unknown[])).map(unsigned);
       }
       case "hash": {
-        const memory = Object.values(exports!).find((e) => e instanceof WebAssembly.Memory) as WebAssembly.Memory;
+        const memory = Object.values(exports).find((e) => e instanceof WebAssembly.Memory) as WebAssembly.Memory;
         return [hashMemory(memory.buffer, action.from)];
       }
       case "global":
-        return [unsigned((exports![action.name] as WebAssembly.Global).value)];
+        return [unsigned((exports[action.name] as WebAssembly.Global).value)];
       case "close":
         this.instances[action.module] = undefined;
         return [];
@@ -119,18 +124,23 @@ class V8Group {
     let functionIndex = 0;
     for (const { module, name } of WebAssembly.Module.imports(this.compiled[index])) {
       imports[module] ??= {};
-      imports[module][name] = module === "insn" ? intrinsics[name] : this.links.get(`${index} ${functionIndex}`);
+      imports[module][name] = module === "insn" ? this.intrinsics[name] : this.links.get(`${index} ${functionIndex}`);
       functionIndex += module === "insn" ? 0 : 1;
     }
     return new WebAssembly.Instance(this.compiled[index], imports as WebAssembly.Imports);
   }
 }
 
-export const v8: Executor = {
-  async run(groups) {
-    return groups.map((group) => {
-      const state = new V8Group(group);
-      return group.actions.map((action) => state.perform(action));
-    });
-  },
-};
+/** V8 with some intrinsics replaced, for tests of the harness. */
+export function v8With(replaced: Intrinsics): Executor {
+  return {
+    async run(groups) {
+      return groups.map((group) => {
+        const state = new V8Group(group, { ...intrinsics, ...replaced });
+        return group.actions.map((action) => state.perform(action));
+      });
+    },
+  };
+}
+
+export const v8: Executor = v8With({});

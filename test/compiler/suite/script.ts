@@ -110,7 +110,7 @@ class Builder {
         if (command.name) this.named.set(command.name, this.current);
         return;
       case "register":
-        this.registered.set(command.as!, this.slot(command.name));
+        this.registered.set(command.as ?? "", this.slot(command.name));
         return;
       case "action":
         this.act(command, { type: "done" });
@@ -119,7 +119,7 @@ class Builder {
         this.act(command, { type: "values", values: [] });
         return;
       case "assert_trap":
-        this.act(command, { type: "trap", text: command.text! });
+        this.act(command, { type: "trap", text: command.text ?? "" });
         return;
       case "assert_exhaustion":
         this.act(command, { type: "exhaustion" });
@@ -149,7 +149,7 @@ class Builder {
   }
 
   private module(command: WastCommand, alone = !this.linked): Slot {
-    const original = readModule(readFileSync(join(this.folder, command.filename!)));
+    const original = readModule(readFileSync(join(this.folder, command.filename ?? "")));
     const module = internalize(original, (item, type) => this.globalValue(item, type));
     if ("owner" in module) return this.taint(module);
     const fresh = this.shared === null || alone;
@@ -205,7 +205,7 @@ class Builder {
       this.skip(command, slot.reason);
       return;
     }
-    this.expect(command, slot.group, { type: "trap", text: command.text! });
+    this.expect(command, slot.group, { type: "trap", text: command.text ?? "" });
   }
 
   /** The last action of `group` must meet `expectation`. */
@@ -214,7 +214,7 @@ class Builder {
   }
 
   private act(command: WastCommand, expectation: Expectation): void {
-    const action = command.action!;
+    const action = command.action as WastAction;
     const slot = this.slot(action.module);
     if ("reason" in slot) {
       this.skip(command, slot.reason);
