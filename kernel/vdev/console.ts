@@ -8,7 +8,8 @@ import { rdtsc } from "../cpu/insn";
 import { fromNanoseconds } from "../cpu/tsc";
 import { begin, char, bytes as logBytes, end, Level } from "../lib/log";
 import { Status } from "../lib/status";
-import { arenaAlloc, Vm } from "../vcpu/vm";
+import { Pending, request } from "../vcpu/event";
+import { arenaAlloc, Vm, vcpuOf } from "../vcpu/vm";
 
 export const OUTPUT_BYTES: u32 = 4096; // powers of two
 export const INPUT_BYTES: u32 = 1024;
@@ -81,7 +82,10 @@ export function printByte(vm: Vm, byte: u32): void {
   pushByte(ring, byte);
   if (ring.attached) return;
   if (byte == 0x0a || ++ring.open >= LINE_BYTES) drainConsole(vm);
-  else if (!ring.flushAt) ring.flushAt = rdtsc() + fromNanoseconds(REST_NANOSECONDS);
+  else if (!ring.flushAt) {
+    ring.flushAt = rdtsc() + fromNanoseconds(REST_NANOSECONDS);
+    request(vcpuOf(vm, 0), Pending.TIMER);
+  }
 }
 
 /** Sends what the ring holds to the log, as lines of the VM. */

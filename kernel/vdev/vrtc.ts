@@ -5,7 +5,8 @@
 
 import { rdtsc } from "../cpu/insn";
 import { Status } from "../lib/status";
-import { arenaAlloc, Vm } from "../vcpu/vm";
+import { Pending, request } from "../vcpu/event";
+import { arenaAlloc, Vm, vcpuOf } from "../vcpu/vm";
 import { IRQ_RTC, setIrq } from "../virq/line";
 import { clockTicks, mulDiv, RTC_HZ, tscHz, tscTicks } from "../virq/rate";
 import { dateFromDays, daysFromDate, timeOfDayAt } from "./walltime";
@@ -316,7 +317,14 @@ export function expireRtc(vm: Vm, now: u64): void {
 function look(vm: Vm, r: Vrtc, now: u64): void {
   catchUp(r, now);
   updateLine(vm, r);
+  reschedule(vm, r, now);
+}
+
+/** The run loop of vCPU 0 sets the host's timer anew when the next event has moved. */
+function reschedule(vm: Vm, r: Vrtc, now: u64): void {
+  const before = r.deadline;
   schedule(r, now);
+  if (r.deadline != before) request(vcpuOf(vm, 0), Pending.TIMER);
 }
 
 // ---- Ports
@@ -350,7 +358,7 @@ function readFlags(vm: Vm, r: Vrtc, now: u64): u32 {
   const flags = r.flags;
   r.flags = 0;
   setIrq(vm, IRQ_RTC, false);
-  schedule(r, now);
+  reschedule(vm, r, now);
   return flags;
 }
 

@@ -5,7 +5,8 @@
 
 import { rdtsc } from "../cpu/insn";
 import { Status } from "../lib/status";
-import { arenaAlloc, Vm } from "../vcpu/vm";
+import { Pending, request } from "../vcpu/event";
+import { arenaAlloc, Vm, vcpuOf } from "../vcpu/vm";
 import { IRQ_TIMER, pulseIrq, Taken } from "./line";
 import { clockTicks, PIT_HZ, tscTicks } from "./rate";
 
@@ -178,6 +179,12 @@ function setGate(c: Channel, gate: u32, now: u64): void {
 
 // ---- Channel 0 and IRQ 0
 
+/** Computes the next edge; the run loop of vCPU 0 sets the host's timer for it. */
+function reschedule(vm: Vm, c: Channel, now: u64): void {
+  schedule(c, now);
+  request(vcpuOf(vm, 0), Pending.TIMER);
+}
+
 function schedule(c: Channel, now: u64): void {
   c.deadline = 0;
   if (!c.count || !c.running || c.mode == 1 || c.mode == 5) return;
@@ -266,7 +273,7 @@ export function writePit(vm: Vm, port: u32, value: u32): void {
       c.writeHigh = 0;
       loadCount(c, c.lowByte | (value << 8), now);
   }
-  if ((port & 3) == 0) schedule(c, now);
+  if ((port & 3) == 0) reschedule(vm, c, now);
 }
 
 /** Control word: channel (7..6), access (5..4), mode (3..1), BCD (0). Channel 3: read-back. */
@@ -293,7 +300,7 @@ function writeControl(vm: Vm, value: u32, now: u64): void {
   c.readHigh = 0;
   c.latchedBytes = 0;
   c.statusLatched = 0;
-  if (index == 0) schedule(c, now);
+  if (index == 0) reschedule(vm, c, now);
 }
 
 /** A latched count stays until it was read; a second latch command changes nothing. */

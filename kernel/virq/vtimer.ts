@@ -6,6 +6,7 @@
 // is masked; only the interrupt is masked. Intel SDM Vol. 3, "APIC Timer".
 
 import { LapicReg, LVT_TIMER_MODE, TIMER_PERIODIC, TIMER_TSC_DEADLINE } from "./lapicreg";
+import { Pending, setPending } from "../vcpu/event";
 import { fireLvt, get, isEnabled, put, Vlapic } from "./vlapic";
 
 /** A periodic timer never asks for the CPU more often than this, so that a guest cannot livelock itself. */
@@ -13,8 +14,14 @@ const MIN_PERIOD_TICKS: u64 = 4096;
 
 export function resetTimer(v: Vlapic): void {
   v.timerStart = 0;
-  v.timerDeadline = 0;
   v.tscDeadline = 0;
+  setDeadline(v, 0);
+}
+
+/** The run loop sets the host's timer anew when a deadline has moved. Only the vCPU's own CPU comes here. */
+function setDeadline(v: Vlapic, deadline: u64): void {
+  v.timerDeadline = deadline;
+  setPending(v.vcpu, Pending.TIMER);
 }
 
 function mode(v: Vlapic): u32 {
@@ -38,7 +45,7 @@ export function onInitialCountWrite(v: Vlapic, count: u32, now: u64): void {
   if (mode(v) == TIMER_TSC_DEADLINE) return;
   put(v, LapicReg.TMICT, count);
   v.timerStart = now;
-  v.timerDeadline = count ? now + totalTicks(v) : 0;
+  setDeadline(v, count ? now + totalTicks(v) : 0);
 }
 
 /** What TMCCT reads: the count that is left. */
@@ -60,7 +67,7 @@ export function onDivideWrite(v: Vlapic, tdcr: u32, now: u64): void {
   put(v, LapicReg.TDCR, tdcr);
   if (!v.timerDeadline || mode(v) == TIMER_TSC_DEADLINE) return;
   const shift = divideShift(tdcr);
-  v.timerDeadline = now + (left << shift);
+  setDeadline(v, now + (left << shift));
   v.timerStart = v.timerDeadline - totalTicks(v);
 }
 
@@ -79,7 +86,7 @@ export function onTimerModeWrite(v: Vlapic, before: u32, now: u64): void {
   if (before != TIMER_PERIODIC || !v.timerDeadline || !total) return;
   // Keep the place within the current period.
   v.timerStart = now - ((now - v.timerStart) % total);
-  v.timerDeadline = v.timerStart + total;
+  setDeadline(v, v.timerStart + total);
 }
 
 // ---- TSC deadline
@@ -89,16 +96,16 @@ export function writeTscDeadline(v: Vlapic, deadline: u64, now: u64): void {
   if (mode(v) != TIMER_TSC_DEADLINE || !isEnabled(v)) return;
   v.tscDeadline = deadline;
   if (!deadline) {
-    v.timerDeadline = 0;
+    setDeadline(v, 0);
     return;
   }
   const guestNow = now + v.vcpu.vm.tscOffset + v.vcpu.tscAdjust;
   if (deadline <= guestNow) {
-    v.timerDeadline = now;
+    setDeadline(v, now);
     return;
   }
   const host = now + (deadline - guestNow);
-  v.timerDeadline = host < now ? ~(<u64>0) : host;
+  setDeadline(v, host < now ? ~(<u64>0) : host);
 }
 
 /** RDMSR IA32_TSC_DEADLINE: zero once it has fired, and outside TSC-deadline mode. */

@@ -116,7 +116,7 @@ export const enum Activity {
 // ---- What a VM gets: without the first of each pair Basalt does not run; the second is taken where present.
 
 export const PIN_NEEDED: u32 = Pin.EXTERNAL_INTERRUPT_EXITING | Pin.NMI_EXITING | Pin.VIRTUAL_NMIS;
-export const PIN_WANTED: u32 = Pin.PREEMPTION_TIMER;
+export const PIN_WANTED: u32 = 0; // the host's own timer ends a stay: vm/run
 
 export const PROC_NEEDED: u32 =
   Proc.TSC_OFFSETTING |

@@ -67,6 +67,7 @@ export async function vmFixture(options: VmOptions = {}): Promise<Fixture> {
   if (options.platform !== false) {
     const status = k.createPlatform(ARENA, 39, options.testPorts ? 1 : 0);
     if (status !== 0) throw new Error(`createPlatform: status ${status}`);
+    for (const v of vcpu) v.pending = 0;
   }
   const lapic = vcpu.map((v) => v.vlapic as number);
   const pass = (ns: number) => {

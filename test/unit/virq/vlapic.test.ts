@@ -565,3 +565,24 @@ test("posted requests survive any interleaving with the owner's folding", async 
   }
   expect(wanted.size).toBe(0);
 });
+
+test("whatever moves a deadline asks the run loop to set the host's timer anew", async () => {
+  const TIMER = 8;
+  const f = await apic(2);
+  const [v] = f.lapic;
+  const asks = (action: () => void) => {
+    f.vcpu[0].pending = 0;
+    action();
+    return (f.vcpu[0].pending & TIMER) !== 0;
+  };
+  write(f, v, TDCR, 11);
+  expect(asks(() => write(f, v, TMICT, 1000))).toBe(true);
+  expect(asks(() => write(f, v, TDCR, 0))).toBe(true);
+  expect(asks(() => write(f, v, TMICT, 0))).toBe(true);
+  expect(asks(() => write(f, v, LVT_TIMER, TSC_DEADLINE | 0x40))).toBe(true);
+  expect(asks(() => f.k.writeTscDeadline(v, 1n << 62n, BigInt(f.m.clock.ticks)))).toBe(true);
+  expect(asks(() => f.k.portWrite(f.at[1], 0x43, 1, 0x34))).toBe(true); // the 8254, from another vCPU
+  expect(asks(() => f.k.portWrite(f.at[1], 0x3f8, 1, 0x41))).toBe(true); // an unfinished line
+  f.k.portWrite(f.at[1], 0x70, 1, 0x0b);
+  expect(asks(() => f.k.portWrite(f.at[1], 0x71, 1, 0x42))).toBe(true); // the clock's periodic interrupt
+});
