@@ -20,6 +20,8 @@ import { peephole } from "./peephole.ts";
 import { type Printed, printFunction } from "./print.ts";
 import { ALLOCATABLE, type RegSet, setOf } from "./registers.ts";
 import { routines } from "./routines.ts";
+import { placePrologue } from "./shrink.ts";
+import { cleanSlots } from "./slots.ts";
 import { type SelectContext, Selector } from "./select.ts";
 import { type StackReport, stackReport } from "./stack.ts";
 
@@ -165,8 +167,10 @@ class ModuleEmitter {
     dump("select");
     allocate(machine);
     dump("allocate");
+    cleanSlots(machine);
     peephole(machine);
     layFrame(machine);
+    placePrologue(machine);
     layOut(machine);
     dump("layout");
     // A cycle's functions were compiled against the convention, not against each other.

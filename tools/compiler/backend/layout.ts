@@ -121,5 +121,9 @@ function fallThrough(block: MBlock, next: MBlock | undefined): void {
     branch.cond = invert(branch.cond as NonNullable<Inst["cond"]>);
     branch.target = last.target;
     block.insts.pop();
+  } else if (branch?.op === "jcc" && weight(block, last.target as MBlock) > weight(block, branch.target as MBlock)) {
+    // Neither follows: the frequent way takes one jump, the other two.
+    branch.cond = invert(branch.cond as NonNullable<Inst["cond"]>);
+    [branch.target, last.target] = [last.target, branch.target];
   }
 }

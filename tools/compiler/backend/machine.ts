@@ -109,6 +109,8 @@ export const OPS = {
   asm: { roles: [], setsFlags: true },
   /** Defines the registers in which arguments arrive. */
   entry: { roles: [] },
+  /** Opens the frame. */
+  prologue: { roles: [], setsFlags: true },
   call: { roles: [], setsFlags: true },
   /** call r/m */
   callr: { roles: ["r"], setsFlags: true },
@@ -167,6 +169,8 @@ export interface Inst {
   /** calls: index of the callee, or type of an indirect one, for the stack report. */
   callee?: number;
   calleeType?: number;
+  /** ret: the frame was not opened on the way here. */
+  frameless?: boolean;
   loc: Loc | null;
 }
 

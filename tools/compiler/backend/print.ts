@@ -89,10 +89,13 @@ class Printer {
     this.place(inst.loc);
     switch (inst.op) {
       case "entry":
+      case "use":
+        break;
+      case "prologue":
         this.text(...prologue(this.func.frame));
         break;
       case "ret":
-        this.text(...epilogue(this.func.frame), "ret");
+        this.text(...(inst.frameless ? [] : epilogue(this.func.frame)), "ret");
         break;
       case "jmp":
         this.text(`jmp ${this.label(inst.target)}`);
@@ -105,8 +108,6 @@ class Printer {
         break;
       case "asm":
         this.template(inst);
-        break;
-      case "use":
         break;
       default:
         this.plain(inst);
