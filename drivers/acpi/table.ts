@@ -9,7 +9,7 @@ import { Status } from "../../kernel/lib/status";
 import { mapFirmware } from "../../kernel/mm/hostmap";
 
 export const HEADER_BYTES: u32 = 36;
-const MOST_TABLE_BYTES: u32 = 8 << 20; // larger than any real DSDT
+const MOST_TABLE_BYTES: u32 = 1 << 20; // larger than any real DSDT
 const MAX_TABLES: u32 = 128;
 
 /** Signatures as the u32 at a table's start. */
