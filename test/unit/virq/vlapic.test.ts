@@ -251,6 +251,7 @@ test("NMI, INIT and start-up IPIs become requests of the vCPU; INIT de-assert is
 test("a disabled APIC takes INIT and start-up, nothing else", async () => {
   const f = await apic(2);
   f.k.writeApicBase(f.lapic[1], BASE);
+  f.vcpu[1].pending = 0;
   write(f, f.lapic[0], ICR, 0x41 | (3 << 18));
   write(f, f.lapic[0], ICR, 0x400 | (3 << 18));
   expect(f.vcpu[1].pending).toBe(0);
