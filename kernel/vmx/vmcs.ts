@@ -126,7 +126,7 @@ export function abandonCurrent(): void {
 function chooseControls(vcpu: Vcpu): void {
   const c = capability();
   const without = vcpu.vm.without;
-  vcpu.pinControls = adjust(c.pin, C.PIN_NEEDED | ((without & Without.PREEMPTION_TIMER) != 0 ? 0 : C.PIN_WANTED));
+  vcpu.pinControls = adjust(c.pin, C.PIN_NEEDED);
   let proc = C.PROC_NEEDED;
   const tprShadow = mayBeOne(c.proc, Proc.TPR_SHADOW) && (without & Without.TPR_SHADOW) == 0;
   proc |= tprShadow ? Proc.TPR_SHADOW : Proc.CR8_LOAD_EXITING | Proc.CR8_STORE_EXITING;

@@ -272,8 +272,20 @@ const ROWS: Intrinsic[] = [
   copy("guestwrite", "Iii:", READS, "rsi:z", "guest"),
   row(["guestfill", "IiI:", ORDERED], {
     in: ["guest", "rax", "rcx"],
-    clobbers: ["rdi", "rcx"],
-    asm: ["lea rdi, %0", "rep stosb"],
+    clobbers: ["rdi", "rcx", "rax", "rdx"],
+    // Quadwords of the byte, then what is left of it.
+    asm: [
+      "lea rdi, %0",
+      "movzx eax, al",
+      "mov rdx, 0x0101010101010101",
+      "imul rax, rdx",
+      "mov rdx, rcx",
+      "shr rcx, 3",
+      "rep stosq",
+      "mov ecx, edx",
+      "and ecx, 7",
+      "rep stosb",
+    ],
   }),
   ...([8, 16, 32, 64] as const).map((bits) => windowLoad("device", bits)),
   ...([8, 16, 32, 64] as const).map((bits) => windowStore("device", bits)),
