@@ -1,5 +1,6 @@
 // Which operators were generated with which operand shapes, and which recipes of the tour were taken.
 
+import { idiomNames } from "./idioms.ts";
 import { accesses, operatorNamed, operators } from "./opcodes.ts";
 import { operandShapes, recipes, type Shape } from "./recipes.ts";
 import { type Node, type Program, walk } from "./tree.ts";
@@ -18,7 +19,12 @@ const others = [
 
 /** What a full run must have seen. */
 function wanted(): Set<string> {
-  const keys = new Set<string>([...others, ...accesses.map((a) => a.name), ...recipes.map((r) => `recipe ${r.key}`)]);
+  const keys = new Set<string>([
+    ...others,
+    ...accesses.map((a) => a.name),
+    ...recipes.map((r) => `recipe ${r.key}`),
+    ...idiomNames.map((name) => `idiom ${name}`),
+  ]);
   for (const { name, params } of operators) {
     if (params.length === 1) for (const a of operandShapes) keys.add(`${name} ${a}`);
     else {
@@ -34,7 +40,7 @@ export class Coverage {
   private readonly total = this.missing.size;
 
   add(program: Program, toured: string[]): void {
-    for (const key of toured) this.missing.delete(`recipe ${key}`);
+    for (const key of toured) this.missing.delete(key);
     for (const func of program.functions) for (const node of walk(func.body)) this.see(node);
   }
 

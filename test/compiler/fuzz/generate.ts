@@ -3,6 +3,7 @@
 // memory operands and calls. Every loop is bounded and every call graph's cost is estimated.
 
 import type { Window } from "../native/actions.ts";
+import { conditionIdiom, idiomNames, namedIdiom, statementIdiom, valueIdiom } from "./idioms.ts";
 import { type Access, accesses, type IntType, type Operator, operators, traps } from "./opcodes.ts";
 import { Random } from "./random.ts";
 import {
@@ -142,6 +143,7 @@ class FunctionMaker {
     this.cost += this.multiplier;
     const { random } = this;
     if (depth <= 0) return this.leaf(type);
+    if (random.chance(8)) return valueIdiom(this, type);
     const roll = random.below(100);
     if (roll < 55) return this.operator(type, depth);
     if (roll < 67) return this.access(random.pick(random.chance(85) ? loads[type].slice(0, 7) : loads[type]), depth);
@@ -175,6 +177,7 @@ class FunctionMaker {
   condition(depth: number): Node {
     const { random } = this;
     if (random.chance(25)) return this.expression("i32", depth);
+    if (depth > 0 && random.chance(20)) return conditionIdiom(this);
     const compares = operatorsByResult.i32.filter(({ name }) => /eqz|\.(eq|ne|lt|gt|le|ge)/.test(name));
     const operator = random.pick(compares);
     const args = operator.params.map((param) => this.expression(param, depth - 1));
@@ -284,6 +287,10 @@ class FunctionMaker {
     this.cost += this.multiplier;
     const { random } = this;
     if (this.cost > costLimit || depth < 0) return [this.assign(1)];
+    if (random.chance(7) && this.cost + 60 * this.multiplier < costLimit) {
+      this.cost += 60 * this.multiplier;
+      return statementIdiom(this);
+    }
     const roll = random.below(100);
     if (roll < 34) return [this.assign(random.between(1, 4))];
     if (roll < 48) return [this.access(random.pick(random.chance(85) ? stores.slice(0, 7) : stores), 3)];
@@ -546,6 +553,13 @@ class FunctionMaker {
   }
 }
 
+/** Two idioms in a function of their own. */
+function idiomFunction(random: Random, world: World, names: string[]): TreeFunction {
+  const maker = new FunctionMaker(random, world, ["i32", "i64", "i32", "i64"], ["i64"], 2);
+  const body = [...maker.prologue(), ...names.flatMap((name) => namedIdiom(maker, name)), ...maker.epilogue()];
+  return maker.finish(body);
+}
+
 /** What the functions of one program share. */
 class World {
   readonly base: number;
@@ -694,11 +708,13 @@ export function generate(seed: number, number: number, window: Window): Generate
   }
   const taken = Array.from({ length: slice }, (_, i) => recipes[(number * slice + i) % recipes.length]);
   functions.push(...tourFunctions(random, world, taken));
+  const idioms = [0, 1, 2, 3].map((i) => idiomNames[(number * 4 + i) % idiomNames.length]);
+  for (let i = 0; i < 4; i += 2) functions.push(idiomFunction(random, world, idioms.slice(i, i + 2)));
   const calls = functions.flatMap(({ params }, callee) => {
     const sets = callee < count ? 3 : callee === count ? 3 : 2;
     return argumentSets(random, params, params.length ? sets : 1).map((args) => ({ callee, args }));
   });
   const { pages, globals, table, types, imports } = world;
   const program: Program = { pages, functions, globals, table, types, segments, imports, calls };
-  return { program, toured: taken.map((r) => r.key) };
+  return { program, toured: [...taken.map((r) => `recipe ${r.key}`), ...idioms.map((name) => `idiom ${name}`)] };
 }

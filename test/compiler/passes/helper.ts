@@ -9,8 +9,8 @@ import { expect } from "vitest";
 import { Summaries } from "../../../tools/compiler/effects.ts";
 import { Interpreter, Trap } from "../../../tools/compiler/interpret.ts";
 import type { Func, Module } from "../../../tools/compiler/ir.ts";
-import { type Context, PASSES } from "../../../tools/compiler/pipeline.ts";
 import { Inliner } from "../../../tools/compiler/passes/inline.ts";
+import { type Context, PASSES } from "../../../tools/compiler/pipeline.ts";
 import { printFunc, trapName } from "../../../tools/compiler/print.ts";
 import { readModule } from "../../../tools/compiler/read.ts";
 import { verifyModule } from "../../../tools/compiler/verify.ts";
@@ -87,7 +87,21 @@ export function expectSame(wat: string, passes: string[], inputs: bigint[][]): v
   }
 }
 
-export const INTERESTING32 = [0n, 1n, 2n, 7n, 31n, 32n, 0x7fn, 0x80n, 0xffffn, 0x7fff_ffffn, 0x8000_0000n, 0xffff_fffen, 0xffff_ffffn];
+export const INTERESTING32 = [
+  0n,
+  1n,
+  2n,
+  7n,
+  31n,
+  32n,
+  0x7fn,
+  0x80n,
+  0xffffn,
+  0x7fff_ffffn,
+  0x8000_0000n,
+  0xffff_fffen,
+  0xffff_ffffn,
+];
 export const INTERESTING64 = [
   ...INTERESTING32,
   0x1_0000_0000n,

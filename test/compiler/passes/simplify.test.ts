@@ -131,7 +131,23 @@ describe("simplify", () => {
   });
 });
 
-const BINARY = ["add", "sub", "mul", "and", "or", "xor", "shl", "shr_s", "shr_u", "rotl", "rotr", "div_s", "div_u", "rem_s", "rem_u"];
+const BINARY = [
+  "add",
+  "sub",
+  "mul",
+  "and",
+  "or",
+  "xor",
+  "shl",
+  "shr_s",
+  "shr_u",
+  "rotl",
+  "rotr",
+  "div_s",
+  "div_u",
+  "rem_s",
+  "rem_u",
+];
 const COMPARE = ["eq", "ne", "lt_s", "lt_u", "gt_s", "gt_u", "le_s", "le_u", "ge_s", "ge_u"];
 const CONSTANTS: Record<string, string[]> = {
   i32: ["0", "1", "-1", "8", "31", "33", "255", "65535", "0x7fffffff", "0x80000000"],
@@ -141,14 +157,22 @@ const CONSTANTS: Record<string, string[]> = {
 describe("every operation with a constant computes what it did", () => {
   for (const type of ["i32", "i64"]) {
     const values = type === "i32" ? INTERESTING32 : INTERESTING64;
-    test.each([...BINARY, ...COMPARE].map((op) => [`${type}.${op}`, op]))("%s", (name, op) => {
-      const result = COMPARE.includes(op) ? "i32" : type;
-      for (const c of CONSTANTS[type]) {
-        for (const operands of [`(local.get 0) (${type}.const ${c})`, `(${type}.const ${c}) (local.get 0)`]) {
-          expectSame(`(func (export "f") (param ${type}) (result ${result}) (${name} ${operands}))`, ["simplify", "gvn", "dce"], each(values));
+    test.each([...BINARY, ...COMPARE].map((op) => [`${type}.${op}`, op]))(
+      "%s",
+      (name, op) => {
+        const result = COMPARE.includes(op) ? "i32" : type;
+        for (const c of CONSTANTS[type]) {
+          for (const operands of [`(local.get 0) (${type}.const ${c})`, `(${type}.const ${c}) (local.get 0)`]) {
+            expectSame(
+              `(func (export "f") (param ${type}) (result ${result}) (${name} ${operands}))`,
+              ["simplify", "gvn", "dce"],
+              each(values),
+            );
+          }
         }
-      }
-    }, 120_000);
+      },
+      120_000,
+    );
   }
 });
 
@@ -158,6 +182,10 @@ describe("pairs of operations compute what they did", () => {
   test.each(inner.flatMap((a) => outer.map((b) => [a, b])))("%s then %s", (a, b) => {
     const result = COMPARE.includes(b) ? "i32" : "i64";
     const body = `(i64.${b} (i64.${a} (local.get 0) (i64.const 56)) (i64.const 8))`;
-    expectSame(`(func (export "f") (param i64 i64) (result ${result}) ${body})`, ["simplify", "gvn", "dce"], pairs(INTERESTING64.slice(8)));
+    expectSame(
+      `(func (export "f") (param i64 i64) (result ${result}) ${body})`,
+      ["simplify", "gvn", "dce"],
+      pairs(INTERESTING64.slice(8)),
+    );
   });
 });
