@@ -6,7 +6,7 @@
 
 import { TrapKind, type Value } from "../../ir.ts";
 import { imm, mem, type RegOperand, reg } from "../machine.ts";
-import { RAX, RCX, RDI, RDX, RSI, type Size, setOf } from "../registers.ts";
+import { R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI, type Size, setOf } from "../registers.ts";
 import { constantOf, fitsImm32, type Selector } from "../select.ts";
 
 const INLINE_COPY_BYTES = 32;
@@ -101,7 +101,7 @@ export function lowerDataDrop(s: Selector, v: Value): void {
   s.emit("mov", 4, mem("symbol", { symbol: `basalt_segment_${v.index}_size` }), imm(0));
 }
 
-/** RDI, RSI, RDX: the three operands, zero-extended. The routine may change these, RAX, RCX and the flags. */
+/** RDI, RSI, RDX: the three operands, zero-extended. The routine may change these, RAX, RCX, R8 to R11 and the flags. */
 function callRoutine(s: Selector, symbol: string, args: Value[], more: () => void = () => {}): void {
   const registers = [RDI, RSI, RDX];
   args.forEach((arg, i) => s.moveZeroExtended(reg(registers[i] as number), arg));
@@ -109,7 +109,7 @@ function callRoutine(s: Selector, symbol: string, args: Value[], more: () => voi
   const call = s.emit("call", 8);
   call.symbol = symbol;
   call.uses = setOf(...registers) | (symbol === "basalt_memory_init" ? setOf(RCX, RAX) : 0);
-  call.clobbers = setOf(RAX, RCX, RDX, RSI, RDI);
+  call.clobbers = setOf(RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11);
   s.mfunc.makesCalls = true;
   const trap = s.emit("trapif", 4);
   trap.cond = "b";
