@@ -3,7 +3,7 @@
 
 import { Vm } from "../vcpu/vm";
 import { setPin } from "./vioapic";
-import { setPicLine } from "./vpic";
+import { isPicWaiting, setPicLine } from "./vpic";
 
 /** What became of a rising edge. Ordered: the better of two controllers counts. */
 export const enum Taken {
@@ -26,9 +26,10 @@ export function setIrq(vm: Vm, irq: u32, level: bool): u32 {
   return max(pic, apic);
 }
 
-/** A pulse on an edge-triggered line. */
-export function pulseIrq(vm: Vm, irq: u32): u32 {
-  const taken = setIrq(vm, irq, true);
+/** A new edge on a line that then stays high, as the 8254's output does. */
+export function edgeIrq(vm: Vm, irq: u32): u32 {
+  const waited = vm.vpic != 0 && isPicWaiting(vm, irq);
   setIrq(vm, irq, false);
-  return taken;
+  const taken = setIrq(vm, irq, true);
+  return waited ? Taken.MERGED : taken;
 }

@@ -119,6 +119,7 @@ function drive(pic: Pic, input: u32, level: bool): u32 {
   pic.lines = level ? pic.lines | bit : pic.lines & ~bit;
   if (isLevel(pic, bit) || input == (pic.isMaster ? CASCADE : 8)) pic.irr = level ? pic.irr | bit : pic.irr & ~bit;
   else if (rising) pic.irr |= bit;
+  else if (!level) pic.irr &= ~bit; // a request that falls before its INTA is gone
   if (!rising || pic.imr & bit) return Taken.NO;
   return had ? Taken.MERGED : Taken.YES;
 }
@@ -130,6 +131,12 @@ export function setPicLine(vm: Vm, irq: u32, level: bool): u32 {
   const taken = drive(chip(vm, irq >= 8), irq & 7, level);
   update(vm);
   return taken;
+}
+
+/** True if a request on line `irq` waits, unmasked, for its INTA. */
+export function isPicWaiting(vm: Vm, irq: u32): bool {
+  const pic = chip(vm, irq >= 8);
+  return (((pic.irr & ~pic.imr) >> (irq & 7)) & 1) != 0;
 }
 
 /** True if the pair asks the processor for an interrupt. */

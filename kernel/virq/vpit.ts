@@ -7,7 +7,7 @@ import { rdtsc } from "../cpu/insn";
 import { Status } from "../lib/status";
 import { Pending, request } from "../vcpu/event";
 import { arenaAlloc, Vm, vcpuOf } from "../vcpu/vm";
-import { IRQ_TIMER, pulseIrq, Taken } from "./line";
+import { IRQ_TIMER, edgeIrq, Taken } from "./line";
 import { clockTicks, PIT_HZ, tscTicks } from "./rate";
 
 /** How a byte at the data port goes to or comes from the 16-bit count. */
@@ -209,7 +209,7 @@ export function expirePit(vm: Vm, now: u64): void {
   const c = channel(vm, 0);
   if (!c.deadline || c.deadline > now) return;
   const due = isPeriodic(c) ? elapsed(c, now) / <u64>c.count : 1;
-  const taken = pulseIrq(vm, IRQ_TIMER);
+  const taken = edgeIrq(vm, IRQ_TIMER);
   if (taken == Taken.NO)
     c.given = due; // masked: nobody misses these
   else if (taken == Taken.YES) c.given += 1;

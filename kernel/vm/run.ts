@@ -156,8 +156,13 @@ function entryFailed(vcpu: Vcpu, failure: u32): u32 {
 
 /** Something waits: the CPU's work, then what is pending for the vCPU, then delivery. */
 function attend(vcpu: Vcpu, task: Task): u32 {
-  const work = takeWork();
-  let turn: u32 = work != 0 ? hostWork(vcpu, task, work) : Turn.GO_ON;
+  let turn: u32 = Turn.GO_ON;
+  // Work makes work: an expired timer ends the slice or wakes a task, and that counts before this entry.
+  while (turn == Turn.GO_ON) {
+    const work = takeWork();
+    if (work == 0) break;
+    turn = hostWork(vcpu, task, work);
+  }
   if (turn == Turn.ENDED) return turn;
   const pending = atomic.load<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("pending"));
   if ((pending & (Pending.STOP | Pending.RESET)) != 0) return Turn.ENDED;

@@ -6,9 +6,10 @@ import { ARENA, type Fixture, vmFixture } from "../vdev/fixture.ts";
 const out = (f: Fixture, port: number, value: number, bytes = 1) => f.k.portWrite(f.at[0], port, bytes, value >>> 0);
 const inp = (f: Fixture, port: number, bytes = 1): number => f.k.portRead(f.at[0], port, bytes);
 const irq = (f: Fixture, line: number, level: boolean) => f.k.setIrq(ARENA, line, level ? 1 : 0);
-const pulse = (f: Fixture, line: number) => {
-  irq(f, line, true);
+/** A rising edge on a line that stays high, as edge-triggered devices leave it. */
+const edge = (f: Fixture, line: number) => {
   irq(f, line, false);
+  irq(f, line, true);
 };
 
 /** The pair as an operating system sets it up: vectors 20H and 28H. */
@@ -32,11 +33,11 @@ const ack = (f: Fixture): number => f.k.acknowledgePic(ARENA);
 
 test("8259: fixed priorities, nesting, non-specific EOI", async () => {
   const f = await pic();
-  pulse(f, 5);
-  pulse(f, 3);
+  edge(f, 5);
+  edge(f, 3);
   expect(ack(f)).toBe(0x23);
   expect(pending(f)).toBe(false);
-  pulse(f, 1);
+  edge(f, 1);
   expect(pending(f)).toBe(true);
   expect(ack(f)).toBe(0x21);
   out(f, 0x20, 0x20);
@@ -47,11 +48,11 @@ test("8259: fixed priorities, nesting, non-specific EOI", async () => {
 
 test("8259: the slave's inputs rank between 1 and 3, and need both EOIs", async () => {
   const f = await pic();
-  pulse(f, 3);
-  pulse(f, 10);
+  edge(f, 3);
+  edge(f, 10);
   expect(ack(f)).toBe(0x2a);
   expect(pending(f)).toBe(false);
-  pulse(f, 8);
+  edge(f, 8);
   expect(pending(f)).toBe(false); // the master has input 2 in service and is not specially nested
   out(f, 0xa0, 0x20);
   out(f, 0x20, 0x20);
@@ -63,9 +64,9 @@ test("8259: the slave's inputs rank between 1 and 3, and need both EOIs", async 
 
 test("8259: special fully nested mode lets a higher slave input through", async () => {
   const f = await pic(0x11);
-  pulse(f, 10);
+  edge(f, 10);
   ack(f);
-  pulse(f, 8);
+  edge(f, 8);
   expect(pending(f)).toBe(true);
   expect(ack(f)).toBe(0x28);
 });
@@ -73,7 +74,7 @@ test("8259: special fully nested mode lets a higher slave input through", async 
 test("8259: a masked input waits in IRR; edges while masked are kept, IRR and ISR can be read", async () => {
   const f = await pic();
   out(f, 0x21, 0xff);
-  pulse(f, 4);
+  edge(f, 4);
   expect(pending(f)).toBe(false);
   out(f, 0x20, 0x0a);
   expect(inp(f, 0x20)).toBe(0x10);
@@ -82,6 +83,14 @@ test("8259: a masked input waits in IRR; edges while masked are kept, IRR and IS
   expect(ack(f)).toBe(0x24);
   out(f, 0x20, 0x0b);
   expect(inp(f, 0x20)).toBe(0x10);
+});
+
+test("8259: an edge whose line falls before the INTA is a spurious IRQ 7", async () => {
+  const f = await pic();
+  irq(f, 4, true);
+  irq(f, 4, false);
+  expect(pending(f)).toBe(false);
+  expect(ack(f)).toBe(0x27);
 });
 
 test("8259: a level-triggered request that goes away is a spurious IRQ 7 or 15", async () => {
@@ -106,23 +115,23 @@ test("8259: a level-triggered request that goes away is a spurious IRQ 7 or 15",
 
 test("8259: automatic EOI, rotation, specific EOI and priority", async () => {
   const f = await pic(3);
-  pulse(f, 2 + 1);
+  edge(f, 2 + 1);
   expect(ack(f)).toBe(0x23);
-  pulse(f, 7);
+  edge(f, 7);
   expect(ack(f)).toBe(0x27);
   out(f, 0x20, 0x80); // rotate in automatic EOI mode
-  pulse(f, 0);
-  pulse(f, 1);
+  edge(f, 0);
+  edge(f, 1);
   expect(ack(f)).toBe(0x20);
-  pulse(f, 0);
+  edge(f, 0);
   expect(ack(f)).toBe(0x21);
   const g = await pic();
   out(g, 0x20, 0xc3); // input 3 is the lowest now
-  pulse(g, 3);
-  pulse(g, 4);
+  edge(g, 3);
+  edge(g, 4);
   expect(ack(g)).toBe(0x24);
   out(g, 0x20, 0xe4); // rotate on specific EOI of 4
-  pulse(g, 4);
+  edge(g, 4);
   expect(ack(g)).toBe(0x23);
   out(g, 0x20, 0x63);
   out(g, 0x20, 0x0b);
@@ -131,9 +140,9 @@ test("8259: automatic EOI, rotation, specific EOI and priority", async () => {
 
 test("8259: special mask mode lets lower inputs through while a masked one is in service", async () => {
   const f = await pic();
-  pulse(f, 1);
+  edge(f, 1);
   ack(f);
-  pulse(f, 6);
+  edge(f, 6);
   expect(pending(f)).toBe(false);
   out(f, 0x21, 0x02);
   out(f, 0x20, 0x68);
@@ -146,7 +155,7 @@ test("8259: polling acknowledges", async () => {
   const f = await pic();
   out(f, 0x20, 0x0c);
   expect(inp(f, 0x20)).toBe(0);
-  pulse(f, 6);
+  edge(f, 6);
   out(f, 0x20, 0x0c);
   expect(inp(f, 0x20)).toBe(0x86);
   out(f, 0x20, 0x0b);
@@ -156,7 +165,7 @@ test("8259: polling acknowledges", async () => {
 test("8259: its output wakes vCPU 0", async () => {
   const f = await pic(1, { vcpus: 2 });
   f.vcpu[0].pending = 0;
-  pulse(f, 4);
+  edge(f, 4);
   expect(f.vcpu[0].pending).toBe(4);
   expect(f.vcpu[1].pending).toBe(0);
 });
@@ -211,16 +220,16 @@ test("I/O APIC: registers, and what can be written of them", async () => {
 test("I/O APIC: edges fire once each, also while the last is in service; masked edges are lost", async () => {
   const f = await ioapic();
   redirect(f, 10, 0x55);
-  pulse(f, 10);
+  edge(f, 10);
   expect(take(f)).toBe(0x55);
-  pulse(f, 10);
+  edge(f, 10);
   expect(take(f)).toBe(-1);
   eoi(f);
   expect(take(f)).toBe(0x55);
   eoi(f);
   expect(take(f)).toBe(-1);
   redirect(f, 10, MASK | 0x55);
-  pulse(f, 10);
+  edge(f, 10);
   redirect(f, 10, 0x55);
   expect(take(f)).toBe(-1);
 });
@@ -278,20 +287,20 @@ test("I/O APIC: two pins with one vector both end with its EOI", async () => {
 test("I/O APIC: destinations, NMI mode, the timer on pin 2", async () => {
   const f = await ioapic(3);
   redirect(f, 5, 0x70, 2);
-  pulse(f, 5);
+  edge(f, 5);
   expect([take(f, 0), take(f, 1), take(f, 2)]).toEqual([-1, -1, 0x70]);
   f.lapic.forEach((v, i) => {
     f.k.mmioWrite(v, 0xd0, 4, ((1 << i) << 24) >>> 0);
   });
   redirect(f, 5, 0x871, 3);
-  pulse(f, 5);
+  edge(f, 5);
   expect([take(f, 0), take(f, 1)]).toEqual([0x71, 0x71]);
   redirect(f, 6, 0x400, 1);
-  pulse(f, 6);
+  edge(f, 6);
   expect(f.vcpu[1].nmisPending).toBe(1);
   redirect(f, 2, 0x33, 0);
   eoi(f, 0);
-  pulse(f, 0);
+  edge(f, 0);
   expect(take(f, 0)).toBe(0x33);
 });
 
