@@ -1,10 +1,15 @@
 // The whole core, as the image has it, from `kmain` to the idle loop.
 
-import { expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { boot, type PcOptions, pc } from "../../fake/firmware.ts";
 import { logLines } from "../../fake/log.ts";
+import { bochs, bochsModels } from "../../fake/profiles/bochs.ts";
+import { processors } from "../../fake/profiles/processors.ts";
 
 const MIB = 1024 * 1024;
+
+// The whole core is compiled as for the image, which takes its time.
+beforeAll(() => pc(), 600_000);
 
 /** Leaf 1 ECX without VMX: the machine comes up and stays at its log. */
 const NO_VMX = { 1: { ecx: 0x77fa_fbdf } };
@@ -97,4 +102,16 @@ test("further CPUs with fewer features are warned about, and all go by the commo
   Object.assign(m.cpus[1], { profile: poorer });
   boot(m);
   expect(logLines(m).some((line) => line.includes("lacks features of the boot CPU"))).toBe(true);
+});
+
+test.each([...bochsModels().map(bochs), ...processors])("the machine comes up on $name", async (profile) => {
+  const [eax, ebx, ecx, edx] = profile.cpuid["1"];
+  const noVmx = {
+    ...profile,
+    cpuid: { ...profile.cpuid, "1": [eax, ebx, ecx & ~0x20, edx] as typeof profile.cpuid.x },
+  };
+  const { m, log } = await booted({ cpus: 2, profile: noVmx, cpuid: {} });
+  expect(log.some((line) => line.startsWith("smp: CPUs online: 2"))).toBe(true);
+  expect(log.filter((line) => line.startsWith("panic"))).toEqual([]);
+  expect(m.mappings().filter((p) => p.writable && p.executable)).toEqual([]);
 });
