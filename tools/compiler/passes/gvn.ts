@@ -4,21 +4,26 @@
 // seen through. Calls, barriers, atomics and joins of different versions begin a new one.
 
 import { Dominators } from "../dominators.ts";
-import { isPlainLoad, isPlainStore, isPure, type Summaries } from "../effects.ts";
+import { isPlainLoad, isPlainStore, isPure, type Summaries, type Summary } from "../effects.ts";
 import type { Block, Func, Value } from "../ir.ts";
-import { findLoops } from "../loops.ts";
+import { findLoops, type Loop } from "../loops.ts";
 import { Replacements } from "../ssa.ts";
 
 export function numberValues(func: Func, summaries: Summaries): boolean {
   return new Numbering(func, summaries).run();
 }
 
-/** A state of memory or globals: before it, what the defining operation did. */
+/** Memory, or the globals, between two changes. */
 interface Version {
   id: number;
   /** The plain store or global_set that made it; null: anything may have happened. */
   store: Value | null;
   previous: Version | null;
+}
+
+interface State {
+  memory: Version;
+  globals: Version;
 }
 
 const COMMUTATIVE = new Set(["add", "mul", "and", "or", "xor", "eq", "ne", "mulh_u", "mulh_s"]);
@@ -31,9 +36,10 @@ class Numbering {
   /** Values by key; the first of each list is the innermost. */
   private readonly table = new Map<string, Value>();
   private readonly undo: [string, Value | undefined][] = [];
-  private readonly atEnd = new Map<Block, Version>();
-  /** Loop headers whose loops write nothing. */
-  private readonly quiet = new Set<Block>();
+  private readonly atStart = new Map<Block, State>();
+  private readonly atEnd = new Map<Block, State>();
+  /** Headers of loops that write no memory, no globals. */
+  private readonly quiet: Record<keyof State, Set<Block>> = { memory: new Set(), globals: new Set() };
   private nextVersion = 0;
   private changed = false;
   private readonly func: Func;
@@ -44,14 +50,14 @@ class Numbering {
     this.summaries = summaries;
     this.dominators = new Dominators(func);
     for (const loop of findLoops(func, this.dominators)) {
-      if ([...loop.blocks].every((block) => !block.body.some((value) => this.writes(value))))
-        this.quiet.add(loop.header);
+      const written = this.written(loop);
+      if (!written.some((summary) => summary.writesMemory)) this.quiet.memory.add(loop.header);
+      if (!written.some((summary) => summary.writesGlobals)) this.quiet.globals.add(loop.header);
     }
   }
 
-  private writes(value: Value): boolean {
-    const summary = this.summaries.of(value);
-    return summary.writesMemory || summary.writesGlobals;
+  private written(loop: Loop): Summary[] {
+    return [...loop.blocks].flatMap((block) => block.body.map((value) => this.summaries.of(value)));
   }
 
   run(): boolean {
@@ -84,32 +90,30 @@ class Numbering {
     }
   }
 
-  // ---- Memory versions
-
-  private readonly atStart = new Map<Block, Version>();
+  // ---- Versions
 
   private fresh(): Version {
     return { id: this.nextVersion++, store: null, previous: null };
   }
 
-  /** Versions at block starts and ends, in reverse postorder. */
+  /** States at block starts and ends, in reverse postorder. */
   private versions(): void {
     for (const block of this.dominators.order) {
-      const start = this.startVersion(block);
+      const start = { memory: this.startVersion(block, "memory"), globals: this.startVersion(block, "globals") };
       this.atStart.set(block, start);
-      let version = start;
-      for (const value of block.body) version = this.after(version, value);
-      this.atEnd.set(block, version);
+      let state: State = start;
+      for (const value of block.body) state = this.after(state, value);
+      this.atEnd.set(block, state);
     }
     this.atEnd.clear();
   }
 
-  private startVersion(block: Block): Version {
+  private startVersion(block: Block, kind: keyof State): Version {
     let common: Version | null = null;
     for (const pred of block.preds) {
-      const version = this.atEnd.get(pred);
+      const version = this.atEnd.get(pred)?.[kind];
       if (version === undefined) {
-        if (this.quiet.has(block) || !this.dominators.isReachable(pred)) continue;
+        if (this.quiet[kind].has(block) || !this.dominators.isReachable(pred)) continue;
         return this.fresh();
       }
       if (common !== null && common !== version) return this.fresh();
@@ -118,26 +122,35 @@ class Numbering {
     return common ?? this.fresh();
   }
 
-  private after(version: Version, value: Value): Version {
-    if (isPlainStore(value) || value.op === "global_set") {
-      return { id: this.nextVersion++, store: value, previous: version };
-    }
-    return this.writes(value) ? this.fresh() : version;
+  private after(state: State, value: Value): State {
+    const { memory, globals } = state;
+    if (isPlainStore(value)) return { memory: this.behind(memory, value), globals };
+    if (value.op === "global_set") return { memory, globals: this.behind(globals, value) };
+    const summary = this.summaries.of(value);
+    if (!summary.writesMemory && !summary.writesGlobals) return state;
+    return {
+      memory: summary.writesMemory ? this.fresh() : memory,
+      globals: summary.writesGlobals ? this.fresh() : globals,
+    };
+  }
+
+  private behind(previous: Version, store: Value): Version {
+    return { id: this.nextVersion++, store, previous };
   }
 
   // ---- Numbering
 
   private number(block: Block): void {
-    let version = this.atStart.get(block) as Version;
+    let state = this.atStart.get(block) as State;
     this.phis(block);
     for (const value of block.body) {
       for (let i = 0; i < value.args.length; i++) value.args[i] = this.replacements.resolve(value.args[i] as Value);
-      const equal = this.find(value, version);
+      const equal = this.find(value, state);
       if (equal !== null) {
         this.replacements.set(value, equal);
         this.changed = true;
       }
-      version = this.after(version, value);
+      state = this.after(state, value);
     }
   }
 
@@ -160,9 +173,9 @@ class Numbering {
     this.table.set(key, value);
   }
 
-  private find(value: Value, version: Version): Value | null {
-    if (isPlainLoad(value)) return this.findLoad(value, version);
-    if (value.op === "global_get") return this.findGlobal(value, version);
+  private find(value: Value, { memory, globals }: State): Value | null {
+    if (isPlainLoad(value)) return this.findLoad(value, memory);
+    if (value.op === "global_get") return this.findGlobal(value, globals);
     if (value.type === null || !this.mayMerge(value)) return null;
     return this.known(this.keyOf(value), value);
   }
@@ -191,11 +204,9 @@ class Numbering {
     let version = start;
     for (let i = 0; i < MAX_LOOK && version.store !== null; i++) {
       const { store } = version;
-      if (store.op === "store") {
-        const other = placeOf(store);
-        if (samePlace(place, other)) return forwarded(load, store) ?? this.load(load, version, place);
-        if (mayOverlap(place, other)) break;
-      }
+      const other = placeOf(store);
+      if (samePlace(place, other)) return forwarded(load, store) ?? this.load(load, version, place);
+      if (mayOverlap(place, other)) break;
       version = version.previous as Version;
     }
     return this.load(load, version, place);
@@ -212,8 +223,7 @@ class Numbering {
     let version = start;
     for (let i = 0; i < MAX_LOOK && version.store !== null; i++) {
       const { store } = version;
-      if (store.op === "global_set" && store.index === get.index)
-        return this.replacements.resolve(store.args[0] as Value);
+      if (store.index === get.index) return this.replacements.resolve(store.args[0] as Value);
       version = version.previous as Version;
     }
     return this.known(`global ${version.id} ${get.index}`, get);

@@ -302,17 +302,18 @@ const shiftCountMask: Rule = (v, s) => {
     if (c >= width) return s.make(v.op, v.type as Type, arg(v, 0), s.constant(v.type as Type, c % width));
     return null;
   }
-  if (count.op === "and" && ((constOf(arg(count, 1)) ?? 0n) & (width - 1n)) === width - 1n) {
-    return s.make(v.op, v.type as Type, arg(v, 0), arg(count, 0));
-  }
-  if (count.op === "zext" && arg(count, 0).op === "and") {
-    const inner = arg(count, 0);
-    if (((constOf(arg(inner, 1)) ?? 0n) & (width - 1n)) === width - 1n) {
-      return s.make(v.op, v.type as Type, arg(v, 0), s.make("zext", "i64", arg(inner, 0)));
-    }
-  }
-  return null;
+  const plain = unmasked(count, width - 1n, s);
+  return plain === count ? null : s.make(v.op, v.type as Type, arg(v, 0), plain);
 };
+
+/** A value with the same bits under `mask`, without masks and casts that only matter outside of it. */
+function unmasked(value: Value, mask: bigint, s: Simplifier): Value {
+  if (value.op === "and" && ((constOf(arg(value, 1)) ?? 0n) & mask) === mask) return unmasked(arg(value, 0), mask, s);
+  if (value.op !== "zext" && value.op !== "sext") return value;
+  const inner = unmasked(arg(value, 0), mask, s);
+  if (inner.op === "wrap") return unmasked(arg(inner, 0), mask, s);
+  return inner === arg(value, 0) ? value : s.make("zext", "i64", inner);
+}
 
 function counts(v: Value): [Value, bigint, bigint] | null {
   const inner = arg(v, 0);
