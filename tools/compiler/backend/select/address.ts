@@ -104,7 +104,7 @@ function collectScaled(s: Selector, v: Value, parts: Parts): boolean {
 /** 2, 4 or 8 if `v` is a shift that an index can do, and that nothing else needs. */
 export function scaleOf(s: Selector, v: Value): 2 | 4 | 8 | null {
   if (v.op !== "shl" || v.args[1]?.op !== "const" || !isFree(s, v)) return null;
-  const count = Number((v.args[1].imm as bigint) & 31n);
+  const count = Number((v.args[1].imm as bigint) & (v.type === "i64" ? 63n : 31n));
   return count >= 1 && count <= 3 ? ((1 << count) as 2 | 4 | 8) : null;
 }
 
