@@ -11,6 +11,7 @@ import * as uart from "./uart";
 const DEFAULT_BAUD: u32 = 115_200;
 const LOCK_POLLS: u32 = 1_000_000;
 const MOST_GAPS: u32 = 3;
+const LINE_MOST: u32 = 320; // prefix, text and line end
 
 let level: i32 = log.Level.INFO; // written at boot
 let hasE9: bool = false; // written at boot
@@ -19,8 +20,13 @@ let inputUart: i32 = -1; // written at boot: the first UART
 
 const record: usize = memory.data(256, 8); // [lock]
 const prefix: usize = memory.data(64); // [lock]
-/** +0 lock: 0 free, else 1;  +4 the next line to print [lock];  +8 lines lost [lock];  +12 drains that found a line unfinished [lock] */
-const state: usize = memory.data(16, 4);
+/** A line on its way to the UARTs. */
+const line: usize = memory.data(320, 8); // [lock]
+/**
+ * +0 lock: 0 free, else 1;  +4 the next line to print [lock];  +8 lines lost [lock];  +12 drains that found a line
+ * unfinished [lock];  +16 bytes of `line`, +20 how many of them are out [lock]
+ */
+const state: usize = memory.data(24, 4);
 
 /**
  * Opens what `console=` and `loglevel=` say that needs no mapping: ports. Without `console=` COM1 at
@@ -143,9 +149,22 @@ export function drain(): void {
   atomic.store<u32>(state, 0);
 }
 
+/**
+ * Prints as much of it as the UARTs take without waiting; true: there is more. For loops that have
+ * guests to run.
+ */
+export function drainSome(): bool {
+  if (atomic.cmpxchg<u32>(state, 0, 1) != 0) return false;
+  let more = !sendReady();
+  while (!more && nextLine()) more = !sendReady();
+  atomic.store<u32>(state, 0);
+  return more;
+}
+
 /** Prints what the ring holds, whoever holds the lock: the machine is about to stop. */
 export function drainLast(): void {
   for (let i: u32 = 0; i < LOCK_POLLS && atomic.cmpxchg<u32>(state, 0, 1) != 0; i++) pause();
+  flush(); // from here on UARTs poll
   // A line that its CPU will never finish must not hide those after it.
   for (let i: u32 = 0; i <= MOST_GAPS; i++) drainLocked();
   flush();
@@ -157,6 +176,12 @@ export function flush(): void {
 }
 
 function drainLocked(): void {
+  do sendAll();
+  while (nextLine());
+}
+
+/** Puts the next line of the ring into `line`, and at once to the sinks that never wait. False: there is none. */
+function nextLine(): bool {
   const oldest = log.oldestLine();
   let next = load<u32>(state, 4);
   if (<i32>(oldest - next) > 0) {
@@ -164,15 +189,48 @@ function drainLocked(): void {
     next = oldest;
   }
   const end = log.lineCount();
-  while (next != end) {
+  let found = false;
+  while (!found && next != end) {
     const result = log.read(next, changetype<log.Record>(record));
     if (result == log.ReadResult.NOT_YET && !isAbandoned()) break;
-    if (result == log.ReadResult.OK) printRecord();
+    if (result == log.ReadResult.OK) found = makeLine();
     else store<u32>(state, load<u32>(state, 8) + 1, 8);
     store<u32>(state, 0, 12);
     next++;
   }
   store<u32>(state, next, 4);
+  return found;
+}
+
+/** The UARTs' share of the line: true if all of it is out. They go in step, so the slowest sets the pace. */
+function sendReady(): bool {
+  const bytes = load<u32>(state, 16);
+  let sent = load<u32>(state, 20);
+  for (; sent < bytes && allReady(); sent++) sendByte(load<u8>(line + sent));
+  store<u32>(state, sent, 20);
+  return sent == bytes;
+}
+
+function allReady(): bool {
+  for (let i: u32 = 0; i < uart.count(); i++) if (!uart.isReady(uart.uartAt(i))) return false;
+  return true;
+}
+
+function sendByte(byte: u32): void {
+  for (let i: u32 = 0; i < uart.count(); i++) uart.put(uart.uartAt(i), byte);
+}
+
+/** As sendReady(), waiting. */
+function sendAll(): void {
+  const bytes = load<u32>(state, 16);
+  for (let sent = load<u32>(state, 20); sent < bytes; sent++) sendByte(load<u8>(line + sent));
+  store<u32>(state, bytes, 20);
+}
+
+/** Whether a whole line can be printed without waiting for a transmitter. */
+function hasRoom(): bool {
+  for (let i: u32 = 0; i < uart.count(); i++) if (uart.roomFor(uart.uartAt(i)) < LINE_MOST) return false;
+  return true;
 }
 
 /** Whether the line at the front stayed unfinished over several drains: its CPU trapped in the middle. */
@@ -187,14 +245,19 @@ export function lostLines(): u32 {
   return load<u32>(state, 8);
 }
 
-function printRecord(): void {
+/** False: the line is below the level that the consoles show. */
+function makeLine(): bool {
   const r = changetype<log.Record>(record);
-  if (<i32>r.level > level) return;
+  if (<i32>r.level > level) return false;
   const bytes = makePrefix(r);
-  emit(prefix, bytes);
-  emit(record + log.RECORD_TEXT, r.bytes);
-  store<u16>(prefix, 0x0a0d);
-  emit(prefix, 2);
+  memory.copy(line, prefix, bytes);
+  memory.copy(line + bytes, record + log.RECORD_TEXT, r.bytes);
+  store<u16>(line + bytes + r.bytes, 0x0a0d);
+  const length = bytes + r.bytes + 2;
+  store<u32>(state, length, 16);
+  store<u32>(state, 0, 20);
+  emitNow(line, length);
+  return true;
 }
 
 /** "[    1.234567 0] " and the level's name if it is a warning or an error. Returns its length. */
@@ -235,11 +298,21 @@ function word(at: usize, text: string): usize {
 /** To every sink. */
 function emit(ptr: usize, length: u32): void {
   for (let i: u32 = 0; i < uart.count(); i++) uart.putBytes(uart.uartAt(i), ptr, length);
+  emitNow(ptr, length);
+}
+
+/** To the sinks that never wait. */
+function emitNow(ptr: usize, length: u32): void {
   if (hasScreen) screen.putBytes(ptr, length);
   if (hasE9) for (let i: u32 = 0; i < length; i++) out8(0xe9, load<u8>(ptr + i));
 }
 
-/** Characters that bypass the log: the monitor's echo and prompt. Linear memory. */
+/** Characters that bypass the log: the operator's echo and a guest's terminal. To the first UART only. */
 export function write(ptr: usize, length: u32): void {
-  emit(ptr, length);
+  if (inputUart >= 0) uart.putBytes(uart.uartAt(inputUart), ptr, length);
+}
+
+/** How many bytes write() takes without waiting. */
+export function writeRoom(): u32 {
+  return inputUart >= 0 ? uart.roomFor(uart.uartAt(inputUart)) : 0;
 }

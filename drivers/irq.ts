@@ -29,7 +29,7 @@ class Row {
 
 const rows: usize = memory.data(256 * 16, 8);
 const ROW_BYTES: usize = 16;
-/** +0 what CPUs are to look at: bits of Pending [atomic];  +4 APIC errors seen [atomic] */
+/** +0 1: the boot CPU is to look at its drivers [atomic];  +4 APIC errors seen [atomic] */
 const shared: usize = memory.data(8, 4);
 let nextVector: u32 = <u32>Vector.DEVICE_FIRST; // written at boot
 if (offsetof<Row>() != 16) ERROR("irq: layout");
@@ -60,20 +60,30 @@ export function dispatch(vector: u32): void {
   if (vector == <u32>Vector.SPURIOUS || vector < <u32>Vector.DEVICE_FIRST) return;
   if (vector == <u32>Vector.ERROR) atomic.or<u32>(shared + 4, lapic.takeErrors());
   else if (vector == <u32>Vector.SHOOTDOWN) onShootdown();
-  else if (row.handler == <u8>Handler.UART) uart.receive(uart.uartAt(row.argument));
+  else if (row.handler == <u8>Handler.UART) onUart(uart.uartAt(row.argument));
   else if (vector == <u32>Vector.SHOOTDOWN) onShootdown();
   // TIMER and KICK only wake: the loops look at the timer queue and the CPU's pending bits.
   apic.eoi();
 }
 
-/** Lets the operator's UART raise interrupts on the CPU with `apicId`; without an I/O APIC it stays polled. */
+function onUart(u: uart.Uart): void {
+  uart.onInterrupt(u);
+  atomic.store<u32>(shared, 1);
+}
+
+/** Whether a driver has something for the boot CPU's idle loop since the last call: input, or room for output. */
+export function takeAttention(): bool {
+  return atomic.load<u32>(shared) != 0 && atomic.xchg<u32>(shared, 0) != 0;
+}
+
+/** Lets the operator's UART raise interrupts on the boot CPU, with `apicId`; without an I/O APIC it stays polled. */
 export function startUart(index: u32, apicId: u32): Status {
   const u = uart.uartAt(index);
   if (u.irq == 0) return Status.NOT_FOUND;
   const vector = allocate(Handler.UART, index);
   if (vector == 0) return Status.FULL;
   const status = ioapic.routeIsa(u.irq, vector, apicId);
-  if (status == Status.OK) uart.enableInput(u);
+  if (status == Status.OK) uart.enableInterrupts(u);
   return status;
 }
 

@@ -79,7 +79,7 @@ export class FakeUart {
         return;
       case 1:
         if (dlab) this.divisor = (this.divisor & 0xff) | (value << 8);
-        else this.interruptEnable = value & 0x0f;
+        else this.enableInterrupts(value & 0x0f);
         return;
       case 2:
         if (this.model === "16550") this.fifo = (value & 1) !== 0;
@@ -94,6 +94,13 @@ export class FakeUart {
       case 7:
         this.scratch = value;
     }
+  }
+
+  /** A cause that is there already raises its interrupt when it is enabled. */
+  private enableInterrupts(value: number): void {
+    const added = value & ~this.interruptEnable;
+    this.interruptEnable = value;
+    if (added & 2 && this.transmit.length === 0) this.clock.after(1, () => this.options.onInterrupt?.());
   }
 
   private get isEmpty(): boolean {
@@ -116,6 +123,7 @@ export class FakeUart {
     this.clock.after(this.byteTicks, () => {
       this.busy = false;
       this.sent.push(byte);
+      if (this.transmit.length === 0 && this.interruptEnable & 2) this.options.onInterrupt?.();
       this.shift();
     });
   }
