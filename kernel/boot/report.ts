@@ -3,9 +3,9 @@
 import * as boot from "../../drivers/bootinfo";
 import * as pci from "../../drivers/pci";
 import * as platform from "../../drivers/platform";
+import { logBrand } from "../cpu/brand";
 import * as feature from "../cpu/feature";
 import { Feature, has } from "../cpu/feature";
-import { cpuid } from "../cpu/insn";
 import { onlineCount, scratch } from "../cpu/percpu";
 import * as tsc from "../cpu/tsc";
 import * as log from "../lib/log";
@@ -51,7 +51,7 @@ export function reportMachine(): void {
 
 function reportProcessor(): void {
   log.begin(log.Level.INFO, "cpu");
-  brand();
+  logBrand();
   log.str(" (family ");
   log.dec(feature.family());
   log.str(", model ");
@@ -70,22 +70,6 @@ function reportProcessor(): void {
     log.str(unchecked(FEATURE_NAMES[i]));
   }
   log.end();
-}
-
-/** The processor's own name, without its leading blanks. Intel SDM Vol. 2A, "The Processor Brand String Method". */
-function brand(): void {
-  if (feature.maxExtendedLeaf() < 0x8000_0004) {
-    log.str(feature.isIntel() ? "Intel processor" : "processor");
-    return;
-  }
-  const at = scratch();
-  for (let leaf: u32 = 0; leaf < 3; leaf++) cpuid(0x8000_0002 + leaf, 0, at + ((<usize>leaf) << 4));
-  let from: usize = 0;
-  while (from < 48 && load<u8>(at + from) == 0x20) from++;
-  let to = from;
-  while (to < 48 && load<u8>(at + to) != 0) to++;
-  while (to > from && load<u8>(at + to - 1) == 0x20) to--;
-  log.bytes(at + from, <u32>(to - from));
 }
 
 function reportCpus(): void {

@@ -44,13 +44,14 @@ export const INTRINSIC_USERS: { intrinsics: RegExp; paths: string[] }[] = [
   { intrinsics: /^table/, paths: ["kernel/mm/phys.ts"] },
   { intrinsics: /^guest/, paths: ["kernel/mm/guestmem.ts"] },
   { intrinsics: /^device/, paths: ["drivers", "kernel/cpu/apic.ts"] },
-  { intrinsics: /^image/, paths: ["kernel/cpu", "kernel/mm/hostmap.ts", "kernel/vmx/vmcs.ts"] },
+  { intrinsics: /^image/, paths: ["kernel/cpu", "kernel/mm/hostmap.ts", "kernel/vmx/vmcs.ts", "kernel/boot"] },
   // The machine.
   { intrinsics: /^(in|out)(8|16|32)$/, paths: ["drivers"] },
   {
     intrinsics: /^(cpuid|rdmsr|wrmsr|rdmsrSafe|wrmsrSafe|readDr\d|writeDr\d|xgetbv|xsetbv)$/,
     paths: ["kernel/cpu", "kernel/vmx"],
   },
+  { intrinsics: /^rdmsr$/, paths: ["kernel/mm/memtype.ts"] },
   // Guests' CPUID and MSRs are made of the host's.
   {
     intrinsics: /^(cpuid|rdmsr|wrmsr)$/,
@@ -61,14 +62,17 @@ export const INTRINSIC_USERS: { intrinsics: RegExp; paths: string[] }[] = [
     paths: ["kernel/cpu", "kernel/mm/hostmap.ts", "kernel/mm/shootdown.ts", "kernel/vmx", "kernel/vm"],
   },
   { intrinsics: /^(invlpg|wbinvd|clflush)$/, paths: ["kernel/cpu", "kernel/mm"] },
-  { intrinsics: /^(loadDescriptors|unwind|injectFault)$/, paths: ["kernel/cpu", "drivers/fault.ts"] },
+  {
+    intrinsics: /^(loadDescriptors|unwind|injectFault)$/,
+    paths: ["kernel/cpu", "kernel/mm/descriptor.ts", "drivers/fault.ts"],
+  },
   { intrinsics: /^(vm|inv(ept|vpid))/, paths: ["kernel/vmx"] },
   { intrinsics: /^(f?xsave|f?xrstor|clts)$/, paths: ["kernel/vcpu", "kernel/vmx"] },
   { intrinsics: /^raise(Nmi|MachineCheck)$/, paths: ["kernel/exit/exception.ts", "kernel/exit/unexpected.ts"] },
   { intrinsics: /^(verw|fillRsb)$/, paths: ["kernel/cpu/mitigation.ts", "kernel/vmx"] },
   {
     intrinsics: /^(cli|sti|idle|hlt|halt|takeInterrupts|readFlags)$/,
-    paths: ["kernel/cpu", "kernel/lib/panic.ts", "drivers", "kernel/vm", "kernel/main.ts"],
+    paths: ["kernel/cpu", "kernel/lib/panic.ts", "drivers", "kernel/vm", "kernel/boot", "kernel/main.ts"],
   },
   // Harmless anywhere.
   {
