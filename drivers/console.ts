@@ -11,7 +11,6 @@ import * as uart from "./uart";
 const DEFAULT_BAUD: u32 = 115_200;
 const LOCK_POLLS: u32 = 1_000_000;
 const MOST_GAPS: u32 = 3;
-const LINE_MOST: u32 = 320; // prefix, text and line end
 
 let level: i32 = log.Level.INFO; // written at boot
 let hasE9: bool = false; // written at boot
@@ -164,7 +163,6 @@ export function drainSome(): bool {
 /** Prints what the ring holds, whoever holds the lock: the machine is about to stop. */
 export function drainLast(): void {
   for (let i: u32 = 0; i < LOCK_POLLS && atomic.cmpxchg<u32>(state, 0, 1) != 0; i++) pause();
-  flush(); // from here on UARTs poll
   // A line that its CPU will never finish must not hide those after it.
   for (let i: u32 = 0; i <= MOST_GAPS; i++) drainLocked();
   flush();
@@ -225,12 +223,6 @@ function sendAll(): void {
   const bytes = load<u32>(state, 16);
   for (let sent = load<u32>(state, 20); sent < bytes; sent++) sendByte(load<u8>(line + sent));
   store<u32>(state, bytes, 20);
-}
-
-/** Whether a whole line can be printed without waiting for a transmitter. */
-function hasRoom(): bool {
-  for (let i: u32 = 0; i < uart.count(); i++) if (uart.roomFor(uart.uartAt(i)) < LINE_MOST) return false;
-  return true;
 }
 
 /** Whether the line at the front stayed unfinished over several drains: its CPU trapped in the middle. */
@@ -312,7 +304,7 @@ export function write(ptr: usize, length: u32): void {
   if (inputUart >= 0) uart.putBytes(uart.uartAt(inputUart), ptr, length);
 }
 
-/** How many bytes write() takes without waiting. */
-export function writeRoom(): u32 {
-  return inputUart >= 0 ? uart.roomFor(uart.uartAt(inputUart)) : 0;
+/** Whether write() would take a byte without waiting. */
+export function isWritable(): bool {
+  return inputUart >= 0 && uart.isReady(uart.uartAt(inputUart));
 }

@@ -1,6 +1,5 @@
-// The 16550 UART and its ancestors, at ports or in memory. Before interrupts are on, output polls: a byte
-// leaves when the transmitter has room, and nothing waits for ever. Afterwards bytes wait in a ring that
-// the transmitter's interrupt empties, and received bytes arrive in another.
+// The 16550 UART and its ancestors, at ports or in memory. Output polls: a byte leaves when the
+// transmitter has room, and nothing waits for ever. Input arrives by interrupt into a ring, or by poll.
 // "PC16550D Universal Asynchronous Receiver/Transmitter with FIFOs", National Semiconductor.
 
 import { deviceload32, deviceload8, devicestore32, devicestore8, in8, out8, pause, rdtsc } from "../kernel/cpu/insn";
@@ -34,13 +33,11 @@ const FCR_ENABLE_CLEAR: u32 = 0x07; // FIFO on, both cleared, an interrupt from 
 const IIR_FIFO: u32 = 0xc0;
 const MCR_DTR_RTS_OUT2: u32 = 0x0b; // OUT2 lets the interrupt through on a PC
 const IER_RECEIVED: u32 = 0x01;
-const IER_TRANSMITTER: u32 = 0x02;
 const CLOCK_BAUD: u32 = 115_200;
 const FIFO_BYTES: u32 = 16;
 /** Polls of LSR until the transmitter counts as dead: over a second, at any baud that is used. */
 const MOST_POLLS: u32 = 2_000_000;
 const RING_BYTES: u32 = 256;
-const OUT_BYTES: u32 = 4096; // a power of two
 
 @unmanaged
 export class Uart {
@@ -55,14 +52,11 @@ export class Uart {
   ringHead: u32; // [atomic: the interrupt writes it, the reader reads it]
   ringTail: u32; // [atomic: the other way round]
   irq: u32; // ISA interrupt of the four standard ports; 0: none
-  isBuffered: u32; // output goes through the ring. [its boot CPU only, as are the next two]
-  outHead: u32;
-  outTail: u32;
+  hasInterrupt: u32; // input arrives by interrupt
 }
 
 const uarts: usize = memory.data(4 * 64, 8);
 const rings: usize = memory.data(4 * 256);
-const outRings: usize = memory.data(4 * 4096);
 let uartCount: u32 = 0; // written at boot
 if (offsetof<Uart>() > 64) ERROR("uart: layout");
 
@@ -137,29 +131,12 @@ function configure(u: Uart, baud: u32): void {
 
 // ---- Output
 
-/** Bytes that can be sent now without waiting, as far as that is known; without the ring there is no limit. */
-export function roomFor(u: Uart): u32 {
-  return u.isBuffered ? OUT_BYTES - (u.outHead - u.outTail) : u32.MAX_VALUE;
-}
-
 /** Sends one byte; drops it if the transmitter never gets ready. */
 export function put(u: Uart, byte: u32): void {
   if (u.isDead) {
     u.dropped++;
     return;
   }
-  if (u.isBuffered) {
-    if (u.outHead - u.outTail == OUT_BYTES) waitFor(u, Lsr.THRE);
-    if (u.outHead - u.outTail == OUT_BYTES) pump(u);
-    store<u8>(outOf(u) + (u.outHead & (OUT_BYTES - 1)), byte);
-    u.outHead++;
-    return;
-  }
-  putNow(u, byte);
-}
-
-/** Writes one byte, after polling for room. */
-function putNow(u: Uart, byte: u32): void {
   if (u.room == 0 && !waitFor(u, Lsr.THRE)) {
     u.isDead = 1;
     u.dropped++;
@@ -178,32 +155,12 @@ export function isReady(u: Uart): bool {
 /** Sends `length` bytes at `ptr`. */
 export function putBytes(u: Uart, ptr: usize, length: u32): void {
   for (let i: u32 = 0; i < length; i++) put(u, load<u8>(ptr + i));
-  if (u.isBuffered) pump(u);
 }
 
-/** Gives the transmitter what it has room for, and lets it ask for more by interrupt while there is more. */
-export function pump(u: Uart): void {
-  if (u.outHead != u.outTail && read(u, Reg.LSR) & Lsr.THRE) {
-    const count = min(u.outHead - u.outTail, u.fifoBytes);
-    for (let i: u32 = 0; i < count; i++) write(u, Reg.DATA, load<u8>(outOf(u) + ((u.outTail + i) & (OUT_BYTES - 1))));
-    u.outTail += count;
-  }
-  write(u, Reg.IER, u.outHead != u.outTail ? IER_RECEIVED | IER_TRANSMITTER : IER_RECEIVED);
-}
-
-/** Waits until everything has left the wire, and goes back to polling: before the machine ends. */
+/** Waits until everything has left the wire: before the machine ends. */
 export function flush(u: Uart): void {
-  if (!u.isPresent) return;
-  u.isBuffered = 0;
+  if (u.isPresent && !u.isDead) waitFor(u, Lsr.TEMT);
   u.room = 0;
-  for (; u.outTail != u.outHead && !u.isDead; u.outTail++)
-    putNow(u, load<u8>(outOf(u) + (u.outTail & (OUT_BYTES - 1))));
-  if (!u.isDead) waitFor(u, Lsr.TEMT);
-  u.room = 0;
-}
-
-function outOf(u: Uart): usize {
-  return outRings + (((changetype<usize>(u) - uarts) >> 6) << 12);
 }
 
 function waitFor(u: Uart, bit: Lsr): bool {
@@ -220,20 +177,16 @@ function waitFor(u: Uart, bit: Lsr): bool {
 
 // ---- Input
 
-/**
- * From here on received bytes raise the interrupt, and output goes through the ring. The route must be
- * there already, to the CPU that prints.
- */
-export function enableInterrupts(u: Uart): void {
+/** Lets received bytes raise the interrupt. The route must be there already. */
+export function enableInput(u: Uart): void {
   receive(u);
-  u.isBuffered = 1;
-  pump(u);
+  u.hasInterrupt = 1;
+  write(u, Reg.IER, IER_RECEIVED);
 }
 
-/** The interrupt: takes what was received, sends what waits. */
-export function onInterrupt(u: Uart): void {
-  receive(u);
-  if (u.isBuffered) pump(u);
+/** Whether get() has a byte. */
+export function hasInput(u: Uart): bool {
+  return u.ringTail != loadShared(u, offsetof<Uart>("ringHead"));
 }
 
 /** Empties the receiver into the ring: from the interrupt, or by polling where there is none. */

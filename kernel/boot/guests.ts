@@ -18,7 +18,7 @@ import { HostWork, Virt, virt, virtAt } from "../vcpu/current";
 import { Pending, setPending } from "../vcpu/event";
 import { VcpuState } from "../vcpu/vcpu";
 import { StopReason, Vm, vcpuOf, vmAt, VmState, Without } from "../vcpu/vm";
-import { createFailure, createVm, destroyVm, VmPlan } from "../vm/create";
+import { createFailure, createVm, destroyVm, scrubSome, VmPlan } from "../vm/create";
 import { endedCount, noteEnded, setState, slotAt, slotName, SlotState, VmSlot } from "../vm/directory";
 import { here, tellCpu } from "../vm/kick";
 import { toCore } from "../vm/run";
@@ -189,14 +189,16 @@ function prepareTask(vm: u32, index: u32, config: GuestConfig): Task {
 
 // ---- The end of a guest
 
-/** The boot CPU, between turns: reports and returns VMs that ended. */
-export function reapGuests(): void {
-  if (endedCount() == 0) return;
+/** The boot CPU, between turns: reports and returns VMs that ended, a step at a time. True: there is more to do. */
+export function reapGuests(): bool {
+  if (endedCount() == 0) return false;
   for (let number: u32 = 0; number < MAX_VMS; number++) {
     const slot = slotAt(number);
     if (atomic.load<u32>(changetype<usize>(slot)) != SlotState.ENDED) continue;
+    if (!slot.reported) reportEnd(slot);
+    slot.reported = 1;
+    if (scrubSome(number)) return true;
     noteEnded(-1);
-    reportEnd(slot);
     const again = slot.stopReason == StopReason.RESET && configAt(slot.config).restart == RESTART_ON;
     const config = slot.config;
     if (!endedWell(slot) && !again) fail();
@@ -206,6 +208,7 @@ export function reapGuests(): void {
     if (again) startGuest(config);
   }
   if (load<u32>(tally) == 0) finish();
+  return false;
 }
 
 const RESTART_ON: u32 = 1; // Choice.ON

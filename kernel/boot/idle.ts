@@ -7,8 +7,10 @@ import { idle } from "../cpu/insn";
 import { cpu, takeWork } from "../cpu/percpu";
 import { reportNoted } from "../cpu/trap";
 import { onShootdown } from "../mm/shootdown";
+import * as monitor from "../monitor/monitor";
 import { HostWork, virt } from "../vcpu/current";
 import { runNext } from "../vm/run";
+import { wakeSoon } from "../vm/schedule";
 import { enableHere, reapGuests } from "./guests";
 import { compareHere } from "./smp";
 import { Work } from "./work";
@@ -19,12 +21,16 @@ export function idleLoop(): void {
     onShootdown();
     if (takeWork() & <u32>Work.COMPARE) compareHere();
     reportNoted();
+    let busy = false;
     if (cpu().index == 0) {
       irq.reportErrors();
-      reapGuests();
-      console.drain();
+      busy = reapGuests();
+      monitor.poll();
     }
+    const more = console.drainSome();
     if (virt().work & <u32>HostWork.ENABLE) enableHere();
-    if (!runNext()) idle();
+    if (runNext() || busy) continue;
+    if (more) wakeSoon();
+    idle();
   }
 }

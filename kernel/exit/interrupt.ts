@@ -4,7 +4,7 @@
 import { Pending, setPending } from "../vcpu/event";
 import { Vcpu } from "../vcpu/vcpu";
 import { readInterruptionInfo, requestInterruptWindow, requestNmiWindow } from "../vendor";
-import { dispatch } from "../../drivers/irq";
+import { dispatch, takeAttention } from "../../drivers/irq";
 import { Vector } from "../cpu/vector";
 import { HostWork, virt } from "../vcpu/current";
 
@@ -13,6 +13,7 @@ export function onExternalInterrupt(_vcpu: Vcpu): void {
   const vector = readInterruptionInfo() & 0xff;
   dispatch(vector);
   if (vector == <u32>Vector.TIMER) virt().work |= HostWork.TIMERS;
+  else if (takeAttention()) virt().work |= HostWork.RESCHEDULE; // the operator typed: the idle loop answers
 }
 
 /** The guest can take an interrupt now. */

@@ -15,6 +15,8 @@ export class Virt {
   currentPa: u64;
   /** The vCPU whose lazily switched state (vector, debug and SYSCALL registers, CR2) is in the registers; 0: none. */
   resident: usize;
+  /** The address space in which it lies. */
+  residentRoot: u64;
   /** vm/schedule's record of the running vCPU; 0: idle. */
   task: usize;
   /** HostWork bits: what this CPU has to do before it enters a guest again. Other CPUs set bits with atomics. */
@@ -31,6 +33,8 @@ export class Virt {
   nmiSeen: u32;
   /** End of the running vCPU's time slice, host TSC; 0: nobody else wants the CPU. */
   sliceEnd: u64;
+  /** When the idle loop's chores are due although guests run; 0: not asked for yet. */
+  houseAt: u64;
   /** Head of the list of this CPU's tasks (vm/schedule). Atomic. */
   tasks: usize;
   taskCount: u32;

@@ -81,6 +81,7 @@ export class Vcpu {
   specCtrl: u64;
   specCtrlLive: u32; // 1: the guest has used IA32_SPEC_CTRL, which is switched with the vCPU now
   tprThreshold: u32; // as the VMCS has it
+  apicPaged: u32; // 1: its APIC is in xAPIC mode at the default address
   biosSignature: u64;
   mtrrDefType: u64;
   mtrrs: usize; // vMTRR values: 11 fixed, 2 * 8 variable (u64)

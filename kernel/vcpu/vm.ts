@@ -98,6 +98,7 @@ export class Vm {
   ioBitmapB: u64;
   /** pa of the page the APIC-access control points at; 0 without it. */
   apicAccessPa: u64;
+  apicPageMapped: u32; // 1: it stands in the EPT
   /** vmx controls switched off for this VM (Without bits), for tests and by the operator. */
   without: u32;
   exitPolicy: u32;

@@ -22,13 +22,11 @@ import { createRoot, destroyRoot } from "../mm/hostmap";
 import { EXIT_REASONS } from "../vcpu/exit";
 import { EntryFlag, Vcpu, VcpuState } from "../vcpu/vcpu";
 import { arenaAlloc, arenaPaOf, MAX_SLOTS, MAX_VCPUS, NAME_BYTES, Vm, vmAt, VmState } from "../vcpu/vm";
-import { virt } from "../vcpu/current";
-import { writeCr3 } from "../cpu/insn";
 import { createVcpu, destroyBitmaps, destroyVcpu, hostMicrocode, xsaveBytes } from "../vendor";
 import { createPlatform } from "../vdev/platform";
-import { setState, slotAt, slotName, SlotState, takeNumber } from "./directory";
-import { createMemory, destroyMemory } from "./memory";
-import { toCore } from "./run";
+import { setState, slotAt, slotName, SlotState, takeNumber, VmSlot } from "./directory";
+import { createMemory, destroyMemory, scrubStep } from "./memory";
+import { enterSpace, toCore } from "./run";
 
 const TWO_MIB_LOG2: u32 = 21;
 const MTRR_DEF_TYPE: u64 = 0x806; // enabled, write-back
@@ -80,6 +78,8 @@ function build(number: u32, plan: VmPlan): Status {
   slot.paused = 0;
   slot.trapKind = 0;
   slot.liveTasks = 0;
+  slot.scrubbed = 0;
+  slot.reported = 0;
   slot.hostCr3 = 0;
   slot.arenaPa = allocRun(Owner.VM_FIRST + number, TWO_MIB_LOG2);
   if (!slot.arenaPa) return Status.NO_MEMORY;
@@ -87,8 +87,7 @@ function build(number: u32, plan: VmPlan): Status {
   if (!slot.hostCr3) return Status.NO_MEMORY;
   slot.nameBytes = min(plan.nameBytes, NAME_BYTES);
   memory.copy(slotName(slot), plan.name, slot.nameBytes);
-  virt().root = slot.hostCr3;
-  writeCr3(slot.hostCr3);
+  enterSpace(slot.hostCr3);
   memory.fill(changetype<usize>(vmAt(number)), 0, ARENA_BYTES);
   const vm = vmAt(number);
   fillVm(vm, number, plan);
@@ -198,12 +197,11 @@ export function destroyVm(number: u32): void {
   const slot = slotAt(number);
   const owner = Owner.VM_FIRST + number;
   if (slot.hostCr3) {
-    virt().root = slot.hostCr3;
-    writeCr3(slot.hostCr3);
+    enterSpace(slot.hostCr3);
     const vm = vmAt(number);
     if (vm.vcpus) destroyCpus(vm);
+    scrubAll(vm, slot);
     destroyMemory(vm);
-    memory.fill(changetype<usize>(vm), 0, ARENA_BYTES);
     toCore();
     destroyRoot(slot.hostCr3);
     slot.hostCr3 = 0;
@@ -211,6 +209,26 @@ export function destroyVm(number: u32): void {
   if (slot.arenaPa) freeRun(slot.arenaPa, TWO_MIB_LOG2, owner);
   slot.arenaPa = 0;
   setState(slot, SlotState.FREE);
+}
+
+/** What scrubSome() has left. */
+function scrubAll(vm: Vm, slot: VmSlot): void {
+  while (true) {
+    const done = scrubStep(vm, slot.scrubbed);
+    if (done == slot.scrubbed) return;
+    slot.scrubbed = done;
+  }
+}
+
+/** Scrubs 2 MiB of an ended VM, between turns of others; false if nothing is left. */
+export function scrubSome(number: u32): bool {
+  const slot = slotAt(number);
+  enterSpace(slot.hostCr3);
+  const done = scrubStep(vmAt(number), slot.scrubbed);
+  const more = done != slot.scrubbed;
+  slot.scrubbed = done;
+  toCore();
+  return more;
 }
 
 function destroyCpus(vm: Vm): void {

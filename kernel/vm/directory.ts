@@ -34,12 +34,16 @@ export class VmSlot {
   /** The first vCPU's task; the others follow it. */
   firstTask: u32;
   taskCount: u32;
+  /** Ended: bytes of its memory that are scrubbed, and whether its end was reported. */
+  scrubbed: u64;
+  reported: u32;
+  spare: u32;
   // name: 32 bytes at +NAME
 }
-const NAME: usize = 72;
-const SLOT_BYTES: usize = 112;
+const NAME: usize = 88;
+const SLOT_BYTES: usize = 128;
 if (offsetof<VmSlot>() > NAME) ERROR("VmSlot runs into its name");
-const SLOTS: usize = memory.data(64 * 112, 8);
+const SLOTS: usize = memory.data(64 * 128, 8);
 if (MAX_VMS != 64) ERROR("directory: number of slots");
 
 export function slotAt(number: u32): VmSlot {

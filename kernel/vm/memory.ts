@@ -6,7 +6,7 @@
 
 import { Status } from "../lib/status";
 import { allocRun, freeRun, Owner } from "../mm/frame";
-import { createEpt, destroyEpt, eptPointer, mapEpt, reserveEpt } from "../mm/ept";
+import { createEpt, destroyEpt, EptBit, eptPointer, mapEpt, reserveEpt } from "../mm/ept";
 import { fillGuest, SlotKind } from "../mm/guestmem";
 import { mapGuest, unmapGuest } from "../mm/hostmap";
 import { rightsOf, frameBehind } from "../vcpu/memory";
@@ -41,8 +41,9 @@ export function createMemory(vm: Vm, bytes: u64): Status {
 function createSpecial(vm: Vm): Status {
   vm.apicAccessPa = allocRun(Owner.VM_FIRST + vm.number, 12);
   if (!vm.apicAccessPa) return Status.NO_MEMORY;
-  const status = mapEpt(vm.number, vm.eptRoot, APIC_GPA, vm.apicAccessPa, 0x1000, 3, 12);
+  const status = mapEpt(vm.number, vm.eptRoot, APIC_GPA, vm.apicAccessPa, 0x1000, EptBit.READ | EptBit.WRITE, 12);
   if (status) return status;
+  vm.apicPageMapped = 1;
   if (unrestrictedGuest() && (vm.without & Without.UNRESTRICTED_GUEST) == 0) return Status.OK;
   vm.identityRoot = createIdentityRoot();
   return vm.identityRoot ? Status.OK : Status.NO_MEMORY;
@@ -121,12 +122,26 @@ function contiguous(vm: Vm, gpa: u64): u64 {
 
 // ---- The end
 
-/** Scrubs and returns all frames and the EPT. The VM's address space is loaded, on this CPU only. */
-export function destroyMemory(vm: Vm): void {
+/**
+ * Scrubs the next 2 MiB at most of the VM's memory, from `done` bytes into its slots; returns how far it
+ * came, the same if nothing is left. The VM's address space is loaded.
+ */
+export function scrubStep(vm: Vm, done: u64): u64 {
+  let skipped = done;
   for (let i: u32 = 0; i < vm.slotCount; i++) {
     const slot = slotOf(vm, i);
-    fillGuest(ramOf(vm), slot.gpa, 0, slot.bytes);
+    if (skipped < slot.bytes) {
+      const step = min(slot.bytes - skipped, TWO_MIB);
+      fillGuest(ramOf(vm), slot.gpa + skipped, 0, step);
+      return done + step;
+    }
+    skipped -= slot.bytes;
   }
+  return done;
+}
+
+/** Returns all frames, scrubbed before, and the EPT. The VM's address space is loaded, on this CPU only. */
+export function destroyMemory(vm: Vm): void {
   if (vm.eptRoot) destroyEpt(vm.eptRoot);
   if (vm.identityRoot) freeRun(vm.identityRoot, 12, Owner.TABLE);
   if (vm.apicAccessPa) freeRun(vm.apicAccessPa, 12, Owner.VM_FIRST + vm.number);

@@ -10,6 +10,8 @@ import { Vcpu, VcpuState } from "../vcpu/vcpu";
 import { StopReason, Vm, vcpuOf } from "../vcpu/vm";
 import { deliver, hasInterrupt } from "../virq/deliver";
 import { expire, nextDeadline } from "../vdev/timers";
+import { pumpInput } from "../vdev/vuart";
+import { lockDevices, unlockDevices } from "../virq/lock";
 import { bringIn, enter, loadVmcs, readRflags, release, reportEntryFailure, syncEpt, takeOut } from "../vendor";
 import { coreRoot } from "../mm/hostmap";
 import { initVcpu, startVcpu } from "./startup";
@@ -81,16 +83,24 @@ function goToSleep(task: Task, vcpu: Vcpu): void {
 function switchTo(task: Task): Vcpu {
   const mine = virt();
   const vcpu = changetype<Vcpu>(task.vcpu);
-  if (mine.resident != 0 && mine.resident != task.vcpu) takeOut(changetype<Vcpu>(mine.resident)); // its own space is still loaded
-  const root = slotAt(task.vm).hostCr3;
-  if (mine.root != root) {
-    mine.root = root;
-    writeCr3(root);
+  if (mine.resident != 0 && mine.resident != task.vcpu) {
+    enterSpace(mine.residentRoot);
+    takeOut(changetype<Vcpu>(mine.resident));
   }
+  enterSpace(slotAt(task.vm).hostCr3);
   loadVmcs(vcpu);
   bringIn(vcpu);
+  mine.residentRoot = mine.root;
   syncEpt(vcpu.vm);
   return vcpu;
+}
+
+/** Loads an address space: HOST_CR3 of a VM, or the core's own. */
+export function enterSpace(root: u64): void {
+  const mine = virt();
+  if (mine.root == root) return;
+  mine.root = root;
+  writeCr3(root);
 }
 
 /** Leaves the VM's address space: nothing of it is on this CPU afterwards. */
@@ -101,10 +111,7 @@ export function leaveSpace(vcpu: Vcpu): void {
 }
 
 export function toCore(): void {
-  const mine = virt();
-  if (mine.root == coreRoot()) return;
-  mine.root = coreRoot();
-  writeCr3(mine.root);
+  enterSpace(coreRoot());
 }
 
 /** The vCPU will not run again. With the last one the VM has ended. */
@@ -168,6 +175,7 @@ function attend(vcpu: Vcpu, task: Task): u32 {
   if ((pending & (Pending.STOP | Pending.RESET)) != 0) return Turn.ENDED;
   if ((pending & (Pending.INIT | Pending.SIPI)) != 0) startUp(vcpu, pending);
   if ((pending & Pending.FLUSH) != 0) flush(vcpu);
+  if ((pending & Pending.DEVICE) != 0) devices(vcpu);
   if ((pending & Pending.TIMER) != 0 || task.timerDue != 0) timers(vcpu, task);
   if (turn != Turn.GO_ON) return turn;
   if (vcpu.state != VcpuState.RUNNABLE && !wakes(vcpu)) return stayAsleep(vcpu);
@@ -189,6 +197,14 @@ function hostWork(vcpu: Vcpu, task: Task, work: u32): u32 {
 function flush(vcpu: Vcpu): void {
   clearPending(vcpu, Pending.FLUSH);
   syncEpt(vcpu.vm);
+}
+
+/** The operator typed something. */
+function devices(vcpu: Vcpu): void {
+  clearPending(vcpu, Pending.DEVICE);
+  lockDevices(vcpu.vm);
+  pumpInput(vcpu.vm);
+  unlockDevices(vcpu.vm);
 }
 
 /** Fires what is due and sets the host's timer for what comes next. */
@@ -237,7 +253,8 @@ function stayAsleep(vcpu: Vcpu): u32 {
 function allDeaf(vm: Vm): bool {
   for (let i: u32 = 0; i < vm.vcpuCount; i++) {
     const other = vcpuOf(vm, i);
-    if (other.state == VcpuState.RUNNABLE || other.deaf == 0) return false;
+    const pending = atomic.load<u32>(changetype<usize>(other) + offsetof<Vcpu>("pending"));
+    if (other.state == VcpuState.RUNNABLE || other.deaf == 0 || (pending & ~Pending.TIMER) != 0) return false;
   }
   return true;
 }

@@ -13,8 +13,12 @@ import { MAX_TASKS, moveState, stateOf, Task, taskAt, TaskState, WEIGHT_ONE } fr
 
 const SLICE_NANOSECONDS: u64 = 2_000_000;
 const WINDOW_NANOSECONDS: u64 = 20_000_000;
-/** Key of the slice timer: no task has it. */
+/** The log and the other chores of the idle loop get a CPU that always has guests this often. */
+const HOUSE_NANOSECONDS: u64 = 10_000_000;
+const SOON_NANOSECONDS: u64 = 1_000_000;
+/** Keys of the slice timer and of the chores' timer: no task has them. */
 const SLICE_KEY: u64 = 0xffff_ffff;
+const HOUSE_KEY: u64 = 0xffff_fffe;
 
 /** Wakes the CPU that can take one more task: allowed by `pinMask` (0: any of the first 64), with the least weight. */
 export function chooseCpu(pinMask: u64, weight: u32): u32 {
@@ -107,6 +111,10 @@ export function beginTurn(task: Task, now: u64): void {
   if (task.virtualTime < mine.floorTime) task.virtualTime = mine.floorTime;
   mine.floorTime = task.virtualTime;
   mine.sliceEnd = 0;
+  if (!mine.houseAt) {
+    mine.houseAt = now + fromNanoseconds(HOUSE_NANOSECONDS);
+    timer.arm(HOUSE_KEY, mine.houseAt);
+  }
   if (task.cap != 0 || isContended(task)) startSlice(now);
 }
 
@@ -115,6 +123,12 @@ export function startSlice(now: u64): void {
   if (mine.sliceEnd) return;
   mine.sliceEnd = now + fromNanoseconds(SLICE_NANOSECONDS);
   timer.arm(SLICE_KEY, mine.sliceEnd);
+}
+
+/** The CPU sleeps, but has something left to print. */
+export function wakeSoon(): void {
+  virt().houseAt = rdtsc() + fromNanoseconds(SOON_NANOSECONDS);
+  timer.arm(HOUSE_KEY, virt().houseAt);
 }
 
 /** A turn ends: its time is charged. */
@@ -149,7 +163,11 @@ export function takeTimers(running: usize): bool {
     if (key == SLICE_KEY) {
       virt().sliceEnd = 0;
       noteWork(HostWork.RESCHEDULE);
+    } else if (key == HOUSE_KEY) {
+      virt().houseAt = 0;
+      noteWork(HostWork.RESCHEDULE);
     } else if (key <= MAX_TASKS) own = expired(taskAt(<u32>key - 1), running) || own;
+    else noteWork(HostWork.RESCHEDULE); // somebody in the idle loop waits for it
   }
   return own;
 }
