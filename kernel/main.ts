@@ -21,7 +21,7 @@ import { setControls } from "./cpu/control";
 import { detectFeatures } from "./cpu/feature";
 import { rdtsc } from "./cpu/insn";
 import { chooseMitigations } from "./cpu/mitigation";
-import { CpuState, initBlock, offer, scratch } from "./cpu/percpu";
+import { CpuState, cpu, initBlock, offer, scratch } from "./cpu/percpu";
 import * as tsc from "./cpu/tsc";
 import * as cmdline from "./lib/cmdline";
 import * as log from "./lib/log";
@@ -33,7 +33,6 @@ export { idleLoop } from "./boot/idle";
 
 /** boot/entry.asm: the boot CPU, on the boot page tables and its main stack. Never returns. */
 export function kmain(magic: u32, info: u64): void {
-  const since = rdtsc();
   const scratchPad = scratch();
   initBlock(0, idByCpuid(scratchPad));
   offer(0, CpuState.STARTING, CpuState.ONLINE);
@@ -58,7 +57,7 @@ export function kmain(magic: u32, info: u64): void {
   pci.start();
   irq.startUart(0, idByCpuid(scratchPad));
   reportMachine();
-  reportBringUp(rdtsc() - since);
+  reportBringUp(rdtsc() - cpu().entryTsc);
   injectAsked(0);
   chooseMitigations(cmdline.is(cmdline.Option.MITIGATIONS, "off"));
   startGuests();

@@ -4,7 +4,6 @@
  */
 
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -75,23 +74,6 @@ const image: Suite = {
     }
   },
 };
-
-const COUNTS = /(\d+) passed, (\d+) failed(?:, (\d+) skipped)?\s*$/;
-
-/** A command that closes with `N passed, N failed, N skipped`. */
-function counted(name: string, needs: string, ...args: string[]): Suite {
-  return {
-    name,
-    run: async () => {
-      if (!existsSync(join(ROOT, needs))) return { passed: 0, failed: 0, skipped: 1, output: "" };
-      const { code, output } = await execute(join(ROOT, "node_modules/.bin/tsx"), args);
-      const counts = COUNTS.exec(output.trimEnd());
-      if (!counts) return { passed: 0, failed: 1, skipped: 0, output };
-      const [passed, failed, skipped] = counts.slice(1).map((text) => Number(text ?? 0)) as [number, number, number];
-      return { passed, failed: code !== 0 && failed === 0 ? 1 : failed, skipped: skipped || 0, output };
-    },
-  };
-}
 
 interface VitestReport {
   numPassedTests: number;

@@ -14,7 +14,7 @@ import { chooseMachine } from "./probe.ts";
 import { judgeQemu, planQemu } from "./qemu.ts";
 
 /** The last line of the image, however the machine ends (drivers/power.ts). */
-const ANNOUNCEMENT = /\] (?:ERROR )?power: ended: (success|failure|panic)\r?\n/;
+const ANNOUNCEMENT = /\] (?:ERROR )?power: ended: (success|failure|panic)\n/;
 const ENDINGS: Record<string, Ending> = { success: "ended", failure: "failed", panic: "panic" };
 /** How long the machine may take to end after that. */
 const GRACE_MS = 3000;
@@ -61,7 +61,7 @@ class Watch {
     this.serial += text;
     this.options.onSerial?.(text);
     const { until } = this.options;
-    const recent = this.serial.slice(this.#lineStart);
+    const recent = this.serial.slice(this.#lineStart).replaceAll("\r\n", "\n");
     const announced = ENDINGS[ANNOUNCEMENT.exec(recent)?.[1] ?? ""];
     if (until?.test(recent)) this.#end("stopped");
     else if (this.verdict === null && announced) {

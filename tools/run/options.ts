@@ -40,7 +40,7 @@ export interface BootOptions {
   gdbPort?: number;
   /** Further arguments to QEMU. */
   qemuArguments?: string[];
-  /** Ends the run as soon as the serial output matches. */
+  /** Ends the run as soon as the serial output matches; lines end in \n here. */
   until?: RegExp;
   /** Every piece of serial output as it arrives. */
   onSerial?: (text: string) => void;
