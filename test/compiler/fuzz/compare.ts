@@ -1,6 +1,14 @@
 // A program as actions, and the first difference between what two executors say of it.
 
-import { type Action, type Executor, type Group, type Outcome, show, type Window } from "../native/actions.ts";
+import {
+  type Action,
+  type Executor,
+  type Group,
+  type HostFunction,
+  type Outcome,
+  show,
+  type Window,
+} from "../native/actions.ts";
 import { ValType } from "../wasm/binary.ts";
 import type { IntType } from "./opcodes.ts";
 import { encode, type Program } from "./tree.ts";
@@ -12,8 +20,8 @@ export function groupOf(program: Program, window: Window): Group {
   const actions: Action[] = [];
   program.imports
     .filter((item) => item.module === "env")
-    .forEach((_, index) => {
-      actions.push({ type: "host", module: 0, index, host: "mix" });
+    .forEach(({ name }, index) => {
+      actions.push({ type: "host", module: 0, index, host: name as HostFunction });
     });
   actions.push({ type: "open", module: 0 });
   for (const { callee, args } of program.calls) {

@@ -305,7 +305,7 @@ class FunctionMaker {
     if (roll < 90) return [statement("drop", [this.expression(random.pick(["i32", "i64"]), 3)])];
     if (roll < 91) return [this.rareExit()];
     if (roll < 92) return [random.chance(50) ? statement("fence") : statement("nop")];
-    if (roll < 93) return this.barrier();
+    if (roll < 94) return this.barrier();
     if (roll < 97 && this.breakable.length)
       return [statement("br_if", [this.condition(2)], { index: random.pick(this.breakable) })];
     return [absorb(this, this.expression(random.pick(["i32", "i64"]), 3))];
@@ -509,7 +509,9 @@ class FunctionMaker {
     const { random, world } = this;
     const pointer = (): Node =>
       valued("i32.add", "i32", [get(random.pick(this.pointers), "i32"), constant("i32", random.below(100))]);
-    const bytes = random.chance(60) ? constant("i32", random.below(70)) : get(this.smallIndex, "i32");
+    const bytes = random.chance(60)
+      ? constant("i32", random.chance(15) ? random.below(900) : random.below(70))
+      : get(this.smallIndex, "i32");
     const op = random.pick(["memory.copy", "memory.copy", "memory.fill", "memory.init"]);
     if (op !== "memory.init")
       return [statement(op, [pointer(), op === "memory.copy" ? pointer() : this.leaf("i32"), bytes])];
@@ -521,8 +523,14 @@ class FunctionMaker {
   }
 
   private barrier(): Node[] {
-    const index = this.world.imports.findIndex((item) => item.results.length === 0);
-    return index < 0 ? [] : [statement("import", [], { index })];
+    const named = (name: string): number => this.world.imports.findIndex((item) => item.name === name);
+    if (this.random.chance(40)) return [statement("import", [], { index: named("barrier") })];
+    // Somebody else writes where the program keeps reading.
+    const pointer = valued("i32.add", "i32", [
+      get(this.random.pick(this.pointers), "i32"),
+      constant("i32", 8 * this.random.below(4)),
+    ]);
+    return [statement("import", [pointer, this.expression("i64", 1)], { index: named("poke") })];
   }
 
   /** return, or a trap behind a condition that rarely holds. */
@@ -590,6 +598,7 @@ class World {
       { module: "insn", name: "udiv128", params: ["i64", "i64", "i64"], results: ["i64"] },
       { module: "insn", name: "barrier", params: [], results: [] },
       { module: "env", name: "mix", params: ["i32", "i64"], results: ["i64"] },
+      { module: "env", name: "poke", params: ["i32", "i64"], results: [] },
     ];
   }
 
@@ -639,13 +648,22 @@ function recursiveFunction(random: Random, world: World, index: number): TreeFun
   const { params, results } = world.signatures[index];
   const maker = new FunctionMaker(random, world, params, results, 2);
   const masked = valued("i32.and", "i32", [get(0, "i32"), constant("i32", 7)]);
-  const again = (): Node => {
+  const form = random.pick(["absorbed", "absorbed", "tail", "accumulated"]);
+  const call = (): Node => {
     const less = valued("i32.sub", "i32", [
       valued("i32.and", "i32", [get(0, "i32"), constant("i32", 7)]),
       constant("i32", 1),
     ]);
     const args = params.map((type, i) => (i === 0 ? less : maker.expression(type, 2)));
-    return absorb(maker, valued("call", results[0], args, { index }));
+    return valued("call", results[0], args, { index });
+  };
+  const again = (): Node => absorb(maker, call());
+  /** The call is what is returned, or one operand of it. */
+  const last = (): Node[] => {
+    if (form === "absorbed") return random.chance(30) ? [again(), again()] : [again()];
+    const before = form === "accumulated" && random.chance(50) ? [again()] : [];
+    const joined = valued(`i64.${random.pick(["add", "mul", "xor", "or", "and"])}`, "i64", [maker.leaf("i64"), call()]);
+    return [...before, form === "tail" ? call() : joined, statement("return")];
   };
   // Parameter 0 must keep its value: nothing but reads of it below.
   maker.byType.i32.splice(maker.byType.i32.indexOf(0), 1);
@@ -653,7 +671,7 @@ function recursiveFunction(random: Random, world: World, index: number): TreeFun
   const body = [
     ...maker.prologue(),
     ...maker.statements(random.between(1, 3), 1),
-    statement("if", [masked], { index: label, body: random.chance(30) ? [again(), again()] : [again()] }),
+    statement("if", [masked], { index: label, body: last() }),
     ...maker.epilogue(),
   ];
   world.costs[index] = maker.cost * 128;

@@ -298,7 +298,7 @@ function bulkStatements(place: Place, op: "memory.copy" | "memory.fill" | "memor
   const whole = place.segment.bytes;
   const plus = (by: number): Node => valued("i32.add", "i32", [pointer, i32(by)]);
   const source = (node: Node): Node => (op === "memory.copy" ? node : isInit ? i32(0) : constant(random, "i32"));
-  const length = random.pick([1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 64, 100]);
+  const length = random.pick([1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 64, 65, 100, 255, 256, 257, 300, 1000]);
   const fitted = isInit ? Math.min(length, whole) : length;
   const made = (to: Node, from: Node, bytes: Node): Node[] => [
     statement(op, [to, from, bytes], { index: place.segment.index }),
@@ -313,9 +313,17 @@ function bulkStatements(place: Place, op: "memory.copy" | "memory.fill" | "memor
     case "zero length at the end":
       return made(i32(memoryBytes + random.below(2)), source(i32(memoryBytes + random.below(2))), i32(0));
     case "overlap up":
-      return made(plus(random.between(1, 40)), source(pointer), random.chance(50) ? i32(isInit ? fitted : 100) : index);
+      return made(
+        plus(random.between(1, 40)),
+        source(pointer),
+        random.chance(50) ? i32(isInit ? fitted : length) : index,
+      );
     case "overlap down":
-      return made(pointer, source(plus(random.between(1, 40))), random.chance(50) ? i32(isInit ? fitted : 100) : index);
+      return made(
+        pointer,
+        source(plus(random.between(1, 40))),
+        random.chance(50) ? i32(isInit ? fitted : length) : index,
+      );
     case "to the end":
       return made(i32(memoryBytes - fitted), source(i32(base + 8)), i32(fitted));
     case "destination past the end":

@@ -18,7 +18,7 @@ export type Action =
   | { type: "host"; module: number; index: number; host: HostFunction }
   | { type: "close"; module: number };
 
-export const hostFunctions = ["nothing", "mix"] as const;
+export const hostFunctions = ["nothing", "mix", "poke"] as const;
 export type HostFunction = (typeof hostFunctions)[number];
 
 export type Outcome =

@@ -13,9 +13,13 @@ const toJs = (value: bigint, type: number): number | bigint =>
 const u64 = (value: bigint): bigint => BigInt.asUintN(64, value);
 
 /** The host functions of runner.c. */
-const hosts: Record<HostFunction, (...args: never[]) => unknown> = {
+const hosts: Record<HostFunction, (memory: () => DataView | null, ...args: never[]) => unknown> = {
   nothing: () => {},
-  mix: (a: number, b: bigint) => {
+  poke: (memory, address: number, value: bigint) => {
+    const aligned = (address & ~7) >>> 0;
+    if (aligned < 0x2_0000) memory()?.setBigUint64(aligned, u64(value), true);
+  },
+  mix: (_, a: number, b: bigint) => {
     const x = u64((u64(b) ^ BigInt(a >>> 0)) * 0x9e3779b97f4a7c15n);
     return x ^ (x >> 29n);
   },
@@ -36,7 +40,7 @@ const intrinsics: Intrinsics = {
 
 /** A host function or intrinsic on unsigned values. */
 export function hostCall(name: string, args: bigint[]): bigint {
-  if (name === "mix") return hosts.mix(Number(args[0]) as never, args[1] as never) as bigint;
+  if (name === "mix") return hosts.mix(() => null, Number(args[0]) as never, args[1] as never) as bigint;
   return (intrinsics[name]?.(args[0], args[1], args[2]) as bigint | undefined) ?? 0n;
 }
 
@@ -95,7 +99,9 @@ class V8Group {
         this.instances[action.module] = this.instantiate(action.module);
         return [];
       case "host":
-        this.links.set(`${action.module} ${action.index}`, hosts[action.host]);
+        this.links.set(`${action.module} ${action.index}`, (...args: never[]) =>
+          hosts[action.host](() => this.memoryOf(action.module), ...args),
+        );
         return [];
       case "link":
         this.links.set(`${action.module} ${action.index}`, this.instances[action.from]?.exports[action.name]);
@@ -107,7 +113,8 @@ class V8Group {
         return (action.results.length === 1 ? [result] : (result as unknown[])).map(unsigned);
       }
       case "hash": {
-        const memory = Object.values(exports).find((e) => e instanceof WebAssembly.Memory) as WebAssembly.Memory;
+        const memory = this.memoryOf(action.module);
+        if (!memory) throw new Error("no memory is exported");
         return [hashMemory(memory.buffer, action.from)];
       }
       case "global":
@@ -116,6 +123,12 @@ class V8Group {
         this.instances[action.module] = undefined;
         return [];
     }
+  }
+
+  private memoryOf(module: number): DataView | null {
+    const exports = Object.values(this.instances[module]?.exports ?? {});
+    const memory = exports.find((e) => e instanceof WebAssembly.Memory);
+    return memory ? new DataView(memory.buffer) : null;
   }
 
   private instantiate(index: number): WebAssembly.Instance {

@@ -61,7 +61,18 @@ static uint64_t host_mix(uint32_t a, uint64_t b) {
   return x;
 }
 
-static void *const host_functions[] = {(void *)host_nothing, (void *)host_mix};
+/* The module whose function is being called. */
+static const struct basalt_module *calling;
+
+/* Also in oracle.ts: writes linear memory behind the module's back, in its first 128 KiB. */
+static void host_poke(uint32_t address, uint64_t value) {
+  address &= ~7u;
+  int is_mapped = address < 0x20000 && (calling->window == BASALT_GS || address >= 0x10000);
+  if (is_mapped) memcpy(basalt_memory(calling) + address, &value, 8);
+  TRASH();
+}
+
+static void *const host_functions[] = {(void *)host_nothing, (void *)host_mix, (void *)host_poke};
 
 static const struct basalt_export *find_export(const struct basalt_module *m, const uint64_t *name) {
   for (uint64_t i = 0; i < m->export_count; i++)
@@ -90,6 +101,7 @@ static void call(const struct basalt_module *m, const uint64_t *a) {
     emit(NO_SUCH_NAME, 0, 0);
     return;
   }
+  calling = m;
   int status = basalt_call(m, export->address, a + 2, a[0], results, a[1]);
   emit(status, results, status ? 0 : a[1]);
 }
