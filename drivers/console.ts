@@ -287,12 +287,6 @@ function word(at: usize, text: string): usize {
   return at + text.length;
 }
 
-/** To every sink. */
-function emit(ptr: usize, length: u32): void {
-  for (let i: u32 = 0; i < uart.count(); i++) uart.putBytes(uart.uartAt(i), ptr, length);
-  emitNow(ptr, length);
-}
-
 /** To the sinks that never wait. */
 function emitNow(ptr: usize, length: u32): void {
   if (hasScreen) screen.putBytes(ptr, length);

@@ -61,17 +61,16 @@ export function dispatch(vector: u32): void {
   if (vector == <u32>Vector.ERROR) atomic.or<u32>(shared + 4, lapic.takeErrors());
   else if (vector == <u32>Vector.SHOOTDOWN) onShootdown();
   else if (row.handler == <u8>Handler.UART) onUart(uart.uartAt(row.argument));
-  else if (vector == <u32>Vector.SHOOTDOWN) onShootdown();
   // TIMER and KICK only wake: the loops look at the timer queue and the CPU's pending bits.
   apic.eoi();
 }
 
 function onUart(u: uart.Uart): void {
-  uart.onInterrupt(u);
-  atomic.store<u32>(shared, 1);
+  uart.receive(u);
+  if (uart.hasInput(u)) atomic.store<u32>(shared, 1);
 }
 
-/** Whether a driver has something for the boot CPU's idle loop since the last call: input, or room for output. */
+/** Whether a driver has something for the boot CPU's idle loop since the last call. */
 export function takeAttention(): bool {
   return atomic.load<u32>(shared) != 0 && atomic.xchg<u32>(shared, 0) != 0;
 }
@@ -83,7 +82,7 @@ export function startUart(index: u32, apicId: u32): Status {
   const vector = allocate(Handler.UART, index);
   if (vector == 0) return Status.FULL;
   const status = ioapic.routeIsa(u.irq, vector, apicId);
-  if (status == Status.OK) uart.enableInterrupts(u);
+  if (status == Status.OK) uart.enableInput(u);
   return status;
 }
 
