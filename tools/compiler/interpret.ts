@@ -130,7 +130,8 @@ export class Interpreter {
     const size = this.memory.length;
     if (value.op === "memory_fill") {
       const [from, to] = this.range(destination, bytes, size);
-      this.memory.fill(Number(source & 0xffn), from, to);
+      const width = (value.mem?.bits ?? 8) / 8;
+      for (let at = from; at < to; at++) this.memory[at] = Number((source >> BigInt(((at - from) % width) * 8)) & 0xffn);
       return;
     }
     const segment = this.module.data[value.index ?? -1];

@@ -81,7 +81,7 @@ export type Op =
   | "atomic_cmpxchg" // args: address, expected, replacement; mem; result is the old value, zero-extended
   | "fence"
   | "memory_copy"
-  | "memory_fill" // args: destination, source or byte, bytes
+  | "memory_fill" // args: destination, source or value, bytes; fill: mem.bits is the value's width (8 if absent), bytes a multiple of it
   | "memory_init" // args: destination, source offset, bytes; index = segment
   | "data_drop" // index = segment
   | "memory_size"

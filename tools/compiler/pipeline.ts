@@ -11,6 +11,7 @@ import { numberValues } from "./passes/gvn.ts";
 import { convertIfs } from "./passes/if-convert.ts";
 import { Inliner } from "./passes/inline.ts";
 import { hoistInvariants } from "./passes/licm.ts";
+import { recogniseBulkLoops } from "./passes/loop-idiom.ts";
 import { rotateLoops } from "./passes/rotate.ts";
 import { simplify } from "./passes/simplify.ts";
 import { simplifyCfg } from "./passes/simplify-cfg.ts";
@@ -48,6 +49,7 @@ export const PASSES: Pass[] = [
   { name: "rotate", run: rotateLoops },
   { name: "licm", run: (func, { summaries }) => hoistInvariants(func, summaries) },
   { name: "divide", run: divideByConstants },
+  { name: "bulk-loops", run: (func, { module }) => recogniseBulkLoops(func, module) },
   { name: "simplify-late", run: simplify },
   { name: "gvn-late", run: (func, { summaries }) => numberValues(func, summaries) },
   { name: "dce", run: (func) => eliminateDeadCode(func) },

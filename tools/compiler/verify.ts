@@ -159,8 +159,9 @@ function expected(v: Value): [string, Type | null] | null {
       return [`i32,${t}`, t];
     case "atomic_cmpxchg":
       return [`i32,${t},${t}`, t];
-    case "memory_copy":
     case "memory_fill":
+      return [`i32,${v.mem?.bits === 64 ? "i64" : "i32"},i32`, null];
+    case "memory_copy":
     case "memory_init":
       return ["i32,i32,i32", null];
     case "fence":

@@ -16,6 +16,7 @@ export function routines(module: Module, compiled: Emitted[], options: EmitOptio
   const lines = ["basalt_routines:"];
   if (used.has("basalt_memory_copy")) lines.push("align 16", "basalt_memory_copy:", ...copyRoutine(bytes, options));
   if (used.has("basalt_memory_fill")) lines.push("align 16", "basalt_memory_fill:", ...fillRoutine(bytes, options));
+  if (used.has("basalt_memory_pattern")) lines.push("align 16", "basalt_memory_pattern:", ...patternRoutine(bytes, options));
   if (used.has("basalt_memory_init")) lines.push("align 16", "basalt_memory_init:", ...initRoutine(bytes, options));
   return lines.map((line) => (line.endsWith(":") ? line : `  ${line}`));
 }
@@ -199,6 +200,23 @@ function fillRoutine(bytes: number, options: EmitOptions): string[] {
     "rep stosb",
     "clc",
     "ret",
+    ...low(options),
+    ...BAD,
+  ];
+}
+
+/** RSI: 64 bits to repeat. RDX: at least 16, a multiple of the pattern's period. */
+function patternRoutine(bytes: number, options: EmitOptions): string[] {
+  return [
+    ...check("rdi", bytes, options),
+    ...base(options, "rdi"),
+    "mov rax, rsi",
+    // The last eight bytes by themselves: the count of quadwords is rounded down.
+    "mov [rdi+rdx-8], rax",
+    "mov rcx, rdx",
+    "shr rcx, 3",
+    "rep stosq",
+    ...DONE,
     ...low(options),
     ...BAD,
   ];

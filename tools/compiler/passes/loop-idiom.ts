@@ -19,7 +19,8 @@ export function recogniseBulkLoops(func: Func, module: Module): boolean {
   let changed = false;
   for (const loop of findLoops(func)) {
     const shape = shapeOf(loop);
-    if (!shape || isShort(shape) || !escapes(func, shape.block).every((v) => strideOf(shape.block, v) !== null)) continue;
+    if (!shape || isShort(shape) || !escapes(func, shape.block).every((v) => strideOf(shape.block, v) !== null))
+      continue;
     new BulkLoop(func, loop, shape, memoryBytes).build();
     changed = true;
   }
@@ -61,8 +62,28 @@ function shapeOf(loop: Loop): Shape | null {
 }
 
 const PLAIN: ReadonlySet<Op> = new Set<Op>([
-  "const", "add", "sub", "shl", "mul", "and", "or", "xor", "wrap", "zext", "sext", "eq", "ne", "eqz",
-  "lt_u", "lt_s", "gt_u", "gt_s", "le_u", "le_s", "ge_u", "ge_s",
+  "const",
+  "add",
+  "sub",
+  "shl",
+  "mul",
+  "and",
+  "or",
+  "xor",
+  "wrap",
+  "zext",
+  "sext",
+  "eq",
+  "ne",
+  "eqz",
+  "lt_u",
+  "lt_s",
+  "gt_u",
+  "gt_s",
+  "le_u",
+  "le_s",
+  "ge_u",
+  "ge_s",
 ]);
 
 function isPlain(v: Value): boolean {
@@ -111,15 +132,38 @@ function phiStep(block: Block, phi: Value): bigint | null {
   return next.op === "add" ? step : -step;
 }
 
-const MIRROR: Partial<Record<Op, Op>> = { gt_u: "lt_u", gt_s: "lt_s", lt_u: "gt_u", lt_s: "gt_s", ne: "ne", eq: "eq", ge_u: "le_u", ge_s: "le_s", le_u: "ge_u", le_s: "ge_s" };
-const NEGATED: Partial<Record<Op, Op>> = { lt_u: "ge_u", ge_u: "lt_u", gt_u: "le_u", le_u: "gt_u", lt_s: "ge_s", ge_s: "lt_s", gt_s: "le_s", le_s: "gt_s", eq: "ne", ne: "eq" };
+const MIRROR: Partial<Record<Op, Op>> = {
+  gt_u: "lt_u",
+  gt_s: "lt_s",
+  lt_u: "gt_u",
+  lt_s: "gt_s",
+  ne: "ne",
+  eq: "eq",
+  ge_u: "le_u",
+  ge_s: "le_s",
+  le_u: "ge_u",
+  le_s: "ge_s",
+};
+const NEGATED: Partial<Record<Op, Op>> = {
+  lt_u: "ge_u",
+  ge_u: "lt_u",
+  gt_u: "le_u",
+  le_u: "gt_u",
+  lt_s: "ge_s",
+  ge_s: "lt_s",
+  gt_s: "le_s",
+  le_s: "gt_s",
+  eq: "ne",
+  ne: "eq",
+};
 
 /** The condition for another iteration as `left` test `bound`. */
 function testOf(block: Block, repeatsIfTrue: boolean): Pick<Shape, "left" | "bound" | "test" | "step"> | null {
   const t = block.terminator;
   if (t.kind !== "branch") return null;
   const { condition } = t;
-  if (!(condition.op in NEGATED)) return condition.block === block && condition.type === "i32" && repeatsIfTrue ? untilZero(block, condition) : null;
+  if (!(condition.op in NEGATED))
+    return condition.block === block && condition.type === "i32" && repeatsIfTrue ? untilZero(block, condition) : null;
   let op = condition.op;
   let [left, bound] = condition.args as [Value, Value];
   if (strideOf(block, left) === 0n) {
@@ -156,7 +200,8 @@ function isShort(shape: Shape): boolean {
 function constantStart(block: Block, v: Value): bigint | null {
   if (v.op === "const") return v.imm as bigint;
   if (v.block !== block) return null;
-  if (v.op === "phi") return block.preds.length === 2 ? constantStart(block, v.args[1 - block.preds.indexOf(block)] as Value) : null;
+  if (v.op === "phi")
+    return block.preds.length === 2 ? constantStart(block, v.args[1 - block.preds.indexOf(block)] as Value) : null;
   if (v.op !== "add" && v.op !== "sub") return null;
   const [a, b] = v.args.map((x) => constantStart(block, x));
   if (a == null || b == null) return null;
@@ -176,7 +221,7 @@ class BulkLoop {
 
   constructor(
     private readonly func: Func,
-    private readonly loop: Loop,
+    loop: Loop,
     private readonly shape: Shape,
     private readonly memoryBytes: number,
   ) {
@@ -186,6 +231,7 @@ class BulkLoop {
 
   build(): void {
     const { func, shape } = this;
+    this.hoistConstants();
     const done = this.dedicatedExit();
     const slow = newBlock(func);
     const fast = newBlock(func);
@@ -197,6 +243,15 @@ class BulkLoop {
     done.preds.push(fast);
     this.mergeResults(done);
     func.blocks.push(slow, fast);
+  }
+
+  /** The loop no longer dominates what follows it, which may read its constants. */
+  private hoistConstants(): void {
+    const { block } = this.shape;
+    const constants = block.body.filter((v) => v.op === "const");
+    for (const v of constants) v.block = this.preheader;
+    this.preheader.body.push(...constants);
+    block.body = block.body.filter((v) => v.op !== "const");
   }
 
   /** A block that only this loop leads to. */
@@ -237,7 +292,10 @@ class BulkLoop {
     if (v.block !== block) return v;
     let first = this.initials.get(v);
     if (!first) {
-      first = v.op === "phi" ? (v.args[1 - block.preds.indexOf(block)] as Value) : this.make(v.op, v.type as Type, ...v.args.map((a) => this.initial(a)));
+      first =
+        v.op === "phi"
+          ? (v.args[1 - block.preds.indexOf(block)] as Value)
+          : this.make(v.op, v.type as Type, ...v.args.map((a) => this.initial(a)));
       this.initials.set(v, first);
     }
     return first;
@@ -255,7 +313,14 @@ class BulkLoop {
   /** Goes to `slow` unless `condition` holds. */
   private require(condition: Value, slow: Block): void {
     const next = newBlock(this.func);
-    this.at.terminator = { kind: "branch", condition, then: next, otherwise: slow, likely: true, loc: this.shape.store.loc };
+    this.at.terminator = {
+      kind: "branch",
+      condition,
+      then: next,
+      otherwise: slow,
+      likely: true,
+      loc: this.shape.store.loc,
+    };
     next.preds.push(this.at);
     slow.preds.push(this.at);
     this.func.blocks.push(next);
@@ -297,7 +362,12 @@ class BulkLoop {
     const shift = BigInt(step.toString(2).length - 1);
     const rounded = this.make("add", "i32", distance, this.number("i32", step - 1n));
     this.require(this.make("ge_u", "i32", rounded, distance), slow);
-    return this.make("add", "i32", this.make("shr_u", "i32", rounded, this.number("i32", shift)), this.number("i32", 1));
+    return this.make(
+      "add",
+      "i32",
+      this.make("shr_u", "i32", rounded, this.number("i32", shift)),
+      this.number("i32", 1),
+    );
   }
 
   /** First address of the access, as an i64, checked to lie in linear memory with all that follows. */
@@ -317,7 +387,14 @@ class BulkLoop {
     const to = this.make("wrap", "i32", this.to);
     const count = this.make("wrap", "i32", bytes);
     const source = this.from ? this.make("wrap", "i32", this.from) : this.pattern();
-    const op = newValue(this.func, this.at, this.from ? "memory_copy" : "memory_fill", null, [to, source, count], shape.store.loc);
+    const op = newValue(
+      this.func,
+      this.at,
+      this.from ? "memory_copy" : "memory_fill",
+      null,
+      [to, source, count],
+      shape.store.loc,
+    );
     if (!this.from) op.mem = { bits: shape.store.mem?.bits as 8, signed: false, offset: 0, atomic: false };
     this.at.body.push(op);
   }
@@ -333,7 +410,7 @@ class BulkLoop {
     const merged = new Map<Value, Value>();
     for (const phi of done.phis) phi.args.push(this.lastOf(phi.args[0] as Value));
     const merge = (v: Value): Value => {
-      if (v.block !== block || v.op === "const") return v;
+      if (v.block !== block) return v;
       let phi = merged.get(v);
       if (!phi) {
         phi = newValue(this.func, done, "phi", v.type, [v, this.lastOf(v)], v.loc);
@@ -346,7 +423,7 @@ class BulkLoop {
   }
 
   private lastOf(v: Value): Value {
-    return v.block === this.shape.block && v.op !== "const" ? this.last(v, this.count) : v.op === "const" ? this.number(v.type as Type, v.imm as bigint) : v;
+    return v.block === this.shape.block ? this.last(v, this.count) : v;
   }
 
   private rewriteOutside(done: Block, merge: (v: Value) => Value): void {

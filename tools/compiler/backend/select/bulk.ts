@@ -6,7 +6,7 @@
 
 import { TrapKind, type Value } from "../../ir.ts";
 import { imm, mem, type RegOperand, reg } from "../machine.ts";
-import { R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI, type Size, setOf } from "../registers.ts";
+import { R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI, type RegSet, type Size, setOf } from "../registers.ts";
 import { constantOf, fitsImm32, type Selector } from "../select.ts";
 
 const INLINE_COPY_BYTES = 32;
@@ -62,6 +62,7 @@ function storeAll(s: Selector, to: Value, parts: Chunk[], values: (RegOperand | 
 export function lowerFill(s: Selector, v: Value): void {
   const [to, byte, count] = v.args as [Value, Value, Value];
   const bytes = constantOf(count);
+  if (v.mem && v.mem.bits > 8) return fillPattern(s, v);
   if (bytes !== null && bytes > 0n && bytes <= INLINE_FILL_BYTES) return fillInline(s, to, byte, Number(bytes));
   callRoutine(s, "basalt_memory_fill", v.args);
 }
@@ -88,6 +89,21 @@ function fillInline(s: Selector, to: Value, byte: Value, bytes: number): void {
   );
 }
 
+/** RSI: the value, repeated to 64 bits. */
+function fillPattern(s: Selector, v: Value): void {
+  const [to, value, count] = v.args as [Value, Value, Value];
+  const factor = { 8: 0n, 16: 0x0001_0001_0001_0001n, 32: 0x1_0000_0001n, 64: 1n }[v.mem?.bits ?? 8];
+  const spread = s.temp(true);
+  if (v.mem?.bits === 16) s.emit("movzx", 4, spread, s.reg(value)).sourceSize = 2;
+  else if (v.mem?.bits === 32) s.moveZeroExtended(spread, value);
+  else s.move(spread, value);
+  if (factor !== 1n) s.emit("imul", 8, spread, s.pool.number(factor, true));
+  s.moveZeroExtended(reg(RDI), to);
+  s.emit("mov", 8, reg(RSI), spread);
+  s.moveZeroExtended(reg(RDX), count);
+  finishRoutine(s, "basalt_memory_pattern", setOf(RDI, RSI, RDX));
+}
+
 export function lowerInit(s: Selector, v: Value): void {
   const index = v.index as number;
   const segment = (what: string) => mem("symbol", { symbol: `basalt_segment_${index}_${what}` });
@@ -106,9 +122,13 @@ function callRoutine(s: Selector, symbol: string, args: Value[], more: () => voi
   const registers = [RDI, RSI, RDX];
   args.forEach((arg, i) => s.moveZeroExtended(reg(registers[i] as number), arg));
   more();
+  finishRoutine(s, symbol, setOf(...registers) | (symbol === "basalt_memory_init" ? setOf(RCX, RAX) : 0));
+}
+
+function finishRoutine(s: Selector, symbol: string, uses: RegSet): void {
   const call = s.emit("call", 8);
   call.symbol = symbol;
-  call.uses = setOf(...registers) | (symbol === "basalt_memory_init" ? setOf(RCX, RAX) : 0);
+  call.uses = uses;
   call.clobbers = setOf(RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11);
   s.mfunc.makesCalls = true;
   const trap = s.emit("trapif", 4);
