@@ -5,6 +5,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import { BuildError, buildImage } from "./image/build.ts";
 import { elfPath, mapPath, PROFILES, type Profile } from "./paths.ts";
+import { guestModules, parseGuest } from "./run/guest.ts";
 import { EXIT_CODES, MACHINES, MEDIA } from "./run/options.ts";
 import { runInTerminal } from "./run/terminal.ts";
 
@@ -73,6 +74,7 @@ program
   .option("--ips <n>", "emulated instructions a second (Bochs)", integer)
   .option("--append <words>", "the host's command line")
   .option("--module <file[=string]>", "a boot module; may be repeated", collect(moduleOption))
+  .option("--guest <file[,word=value...]>", "a guest (docs/guests.md); may be repeated", collect(parseGuest))
   .option("--no-build", "run the image as it is")
   .option("--raw", "do not add names to addresses")
   .action(async (options) => {
@@ -94,11 +96,19 @@ program
         timeoutTicks: options.ticks,
         ips: options.ips,
         append: options.append,
-        modules: options.module,
+        modules: [...guestModules(options.guest ?? []), ...(options.module ?? [])],
       },
       options.raw ? null : mapPath(profile),
     );
     process.exitCode = EXIT_CODES[result.exit];
+  });
+
+program
+  .command("start")
+  .description("build everything and boot two Linux guests and a tiny one")
+  .action(async () => {
+    const { start } = await import("./start.ts");
+    process.exitCode = EXIT_CODES[(await start()).exit];
   });
 
 program

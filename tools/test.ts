@@ -120,7 +120,6 @@ const SUITES: Suite[] = [
   image,
   vitest("unit"),
   vitest("compiler"),
-  counted("WebAssembly suite", "test/compiler/suite/cli.ts", "test/compiler/suite/cli.ts"),
   vitest("system"),
 ];
 

@@ -2,14 +2,14 @@
  * boot(): one run of the image on an emulator, from its first byte of serial output to its end.
  */
 
-import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { makeCd } from "../image/iso.ts";
+import { makeCd, makeHybrid } from "../image/iso.ts";
 import { judgeBochs, lastTick, planBochs } from "./bochs.ts";
 import { type Emulator, type Exit, startEmulator } from "./child.ts";
-import type { BootOptions, BootResult, Ending, Machine } from "./options.ts";
+import type { BootModule, BootOptions, BootResult, Ending, Machine } from "./options.ts";
 import { chooseMachine } from "./probe.ts";
 import { judgeQemu, planQemu } from "./qemu.ts";
 
@@ -134,17 +134,30 @@ async function cdFor(options: Resolved, scratch: string): Promise<string> {
   if (options.media === "kernel" && options.on === "bochs") throw new Error("Bochs cannot load a kernel by itself");
   const path = join(scratch, "boot.iso");
   const protocol = options.media === "multiboot" ? "multiboot" : "multiboot2";
-  await makeCd({ elf: options.elf, append: options.append, modules: options.modules, protocol }, path);
+  const make = options.uefi ? makeHybrid : makeCd;
+  await make({ elf: options.elf, append: options.append, modules: options.modules, protocol }, path);
   return path;
 }
 
 // ---- QEMU
 
+/** QEMU ends a module's file name at the first blank: names without one, in the scratch folder. */
+function withoutBlanks(modules: BootModule[], scratch: string): Promise<BootModule[]> {
+  return Promise.all(
+    modules.map(async (module, i) => {
+      const name = join(scratch, `module-${i}`);
+      await symlink(resolve(module.file), name);
+      return { ...module, file: name };
+    }),
+  );
+}
+
 const OVMF = "/usr/share/OVMF";
 
 async function bootQemu(options: Resolved, scratch: string): Promise<BootResult> {
-  const media = options.media ?? (options.uefi ? "iso" : "kernel");
+  const media = options.media ?? (options.uefi ? "multiboot2" : "kernel");
   const iso = media === "kernel" ? null : await cdFor({ ...options, media }, scratch);
+  if (media === "kernel") options = { ...options, modules: await withoutBlanks(options.modules ?? [], scratch) };
   let firmware = null;
   if (options.uefi) {
     firmware = { code: `${OVMF}/OVMF_CODE_4M.fd`, variables: join(scratch, "variables.fd") };
