@@ -115,3 +115,18 @@ test.each([...bochsModels().map(bochs), ...processors])("the machine comes up on
   expect(log.filter((line) => line.startsWith("panic"))).toEqual([]);
   expect(m.mappings().filter((p) => p.writable && p.executable)).toEqual([]);
 });
+
+test("256 CPUs come up", async () => {
+  const apicIds = Array.from({ length: 256 }, (_, i) => i * 3);
+  const { m, log } = await booted({ cpus: 256, apicIds });
+  expect(log.some((line) => line.startsWith("smp: CPUs online: 256"))).toBe(true);
+  expect(new Set(m.cpus.map((c) => c.descriptors.gdt)).size).toBe(256);
+});
+
+test("of more than 256 CPUs, 256 come up", async () => {
+  const { log } = await booted({
+    cpus: 4,
+    ghosts: Array.from({ length: 300 }, (_, i): [number, number] => [1000 + i, 1]),
+  });
+  expect(log.some((line) => line.startsWith("smp: CPUs online: 4, failed: 252"))).toBe(true);
+});

@@ -31,6 +31,7 @@ const ENTRIES = [
   "kernel/mm/block.ts",
   "kernel/mm/hostmap.ts",
   "kernel/mm/pagetable.ts",
+  "kernel/mm/phys.ts",
   "kernel/mm/descriptor.ts",
   "kernel/mm/shootdown.ts",
   "kernel/mm/tablewindow.ts",
