@@ -44,6 +44,48 @@ export function compile(input: WasmInput, options: CompileOptions): Compiled {
   return { module, ...emitModule(module, { ...options.emit, target: options.target, window: options.window }) };
 }
 
+/**
+ * Sources to NASM text. Optimised Wasm does not place every instruction: a refusal without a place in
+ * the sources is explained by what the debug profile says of the same fault.
+ */
+async function compileSources(
+  sources: (profile: Profile) => Promise<AscResult>,
+  profile: Profile,
+  options: CompileOptions,
+): Promise<Compiled & WasmInput & { warnings: Diagnostic[] }> {
+  const { input, warnings } = accept(await sources(profile));
+  try {
+    return { ...compile(input, options), ...input, warnings };
+  } catch (error) {
+    if (!(error instanceof CompileError) || profile === "debug" || error.diagnostics.every(isPlaced)) throw error;
+    throw await placed(error, sources, options);
+  }
+}
+
+function isPlaced(d: Diagnostic): boolean {
+  return d.file !== undefined && !d.file.startsWith("~lib/");
+}
+
+async function placed(
+  error: CompileError,
+  sources: (profile: Profile) => Promise<AscResult>,
+  options: CompileOptions,
+): Promise<CompileError> {
+  const { wasm, sourceMap } = await sources("debug");
+  if (wasm === null) return error;
+  try {
+    refuseModule(readModule(wasm, sourceMap, { ...options.read, hosted: options.target === "hosted" }), {
+      hosted: options.target === "hosted",
+    });
+  } catch (better) {
+    if (!(better instanceof CompileError)) throw better;
+    const kind = (d: Diagnostic) => d.message.split(" ")[0];
+    const same = better.diagnostics.filter((d) => isPlaced(d) && error.diagnostics.some((e) => kind(e) === kind(d)));
+    if (same.length > 0) return new CompileError(same);
+  }
+  return error;
+}
+
 export interface CompiledKernel extends Compiled, WasmInput {
   warnings: Diagnostic[];
 }
@@ -53,8 +95,7 @@ export async function compileKernel(
   profile: Profile,
   options: Pick<CompileOptions, "optimize" | "emit"> = {},
 ): Promise<CompiledKernel> {
-  const { input, warnings } = accept(await compileKernelSources(ROOT, profile));
-  return { ...compile(input, { ...options, target: "metal", window: "low" }), ...input, warnings };
+  return compileSources((p) => compileKernelSources(ROOT, p), profile, { ...options, target: "metal", window: "low" });
 }
 
 function accept(result: AscResult): { input: WasmInput; warnings: Diagnostic[] } {
@@ -78,16 +119,17 @@ interface CliOptions {
   verify?: boolean;
 }
 
-async function readInput(file: string, options: CliOptions): Promise<WasmInput> {
-  if (!existsSync(file)) refuse(`${file}: no such file`);
-  if (!file.endsWith(".wasm")) {
-    const pages = Number(options.memory);
-    if (!Number.isInteger(pages) || pages < 1 || pages > 65535)
-      refuse("--memory takes a number of 64 KiB pages from 1 to 65535");
-    const { input, warnings } = accept(await compileFile(ROOT, file, { profile: options.profile, memoryPages: pages }));
-    for (const warning of warnings) console.error(formatDiagnostic(warning, "warning"));
-    return input;
-  }
+/** One source file and what it imports, as `npm run compile` does it. Throws CompileError. */
+export async function compileSourceFile(
+  file: string,
+  settings: { profile: Profile; memoryPages: number },
+  options: CompileOptions,
+): Promise<Compiled & { warnings: Diagnostic[] }> {
+  const { memoryPages } = settings;
+  return compileSources((profile) => compileFile(ROOT, file, { profile, memoryPages }), settings.profile, options);
+}
+
+function readWasm(file: string): WasmInput {
   const wasm = readFileSync(file);
   if (!WebAssembly.validate(wasm)) refuse(`${file}: not a valid Wasm module`);
   const map = `${file}.map`;
@@ -131,13 +173,21 @@ function dumping(options: CliOptions): OptimizeOptions {
 }
 
 async function run(file: string, options: CliOptions): Promise<void> {
-  const input = await readInput(file, options);
-  const compiled = compile(input, {
+  if (!existsSync(file)) refuse(`${file}: no such file`);
+  const memoryPages = Number(options.memory);
+  if (!Number.isInteger(memoryPages) || memoryPages < 1 || memoryPages > 65535) {
+    refuse("--memory takes a number of 64 KiB pages from 1 to 65535");
+  }
+  const settings: CompileOptions = {
     target: options.hosted ? "hosted" : "metal",
     window: options.window,
     optimize: dumping(options),
     emit: { prefix: options.prefix, march: options.march?.split(","), noJumpTables: !options.jumpTables },
-  });
+  };
+  const compiled = file.endsWith(".wasm")
+    ? { ...compile(readWasm(file), settings), warnings: [] }
+    : await compileSourceFile(file, { profile: options.profile, memoryPages }, settings);
+  for (const warning of compiled.warnings) console.error(formatDiagnostic(warning, "warning"));
   warnOfTraps(compiled.module);
   assemble(compiled.asm, options.output);
 }

@@ -7,6 +7,7 @@ import {
   type Func,
   type GlobalVar,
   type ImportedFunc,
+  type Loc,
   type Module,
   type Signature,
   TrapKind,
@@ -38,7 +39,7 @@ export function readModule(bytes: Uint8Array, map: string | undefined, options: 
   const raw = decodeWasm(bytes);
   const places = new SourcePlaces(map);
   const module = readDeclarations(raw, places, options);
-  const diagnostics: Diagnostic[] = [];
+  const failures: { func: Func; failure: Unsupported }[] = [];
   const context = { raw, module, places };
   const exported = exportsOf(raw, ExternalKind.FUNC);
   const inTable = new Set(module.table);
@@ -50,12 +51,9 @@ export function readModule(bytes: Uint8Array, map: string | undefined, options: 
     if (failure === null) return;
     const trapped = options.trapUnsupported || (options.hosted && failure.feature === FLOATS);
     if (trapped) replaceByTrap(func, failure);
-    else
-      diagnostics.push(
-        diagnosticAt(places.files, failure.loc, `${failure.feature} is not supported (in ${func.name})`),
-      );
+    else failures.push({ func, failure });
   });
-  if (diagnostics.length > 0) throw new CompileError(diagnostics);
+  if (failures.length > 0) throw new CompileError(failures.flatMap((f) => describeFailure(module, f.func, f.failure)));
   return module;
 }
 
@@ -76,6 +74,36 @@ function buildOrFail(context: BuildContext, func: Func, type: number, i: number)
     if (error instanceof Unsupported) return error;
     throw error;
   }
+}
+
+/** A fault in AssemblyScript's library is reported where the program's own code asks for it. */
+function describeFailure(module: Module, func: Func, { feature, loc }: Unsupported): Diagnostic[] {
+  const message = `${feature} is not supported (in ${func.name})`;
+  if (!isLibrary(module, loc)) return [diagnosticAt(module.files, loc, message)];
+  const sites = callSites(module, func);
+  return sites.length === 0
+    ? [diagnosticAt(module.files, loc, message)]
+    : sites.map((site) => diagnosticAt(module.files, site, message));
+}
+
+function isLibrary(module: Module, loc: Loc | null): boolean {
+  return loc === null || (module.files[loc.file] ?? "").startsWith("~lib/");
+}
+
+/** Calls outside of the library that lead to `func`, directly or through the library. */
+function callSites(module: Module, func: Func): Loc[] {
+  const sites = new Set<Loc>();
+  const seen = new Set([func]);
+  for (const callee of seen) {
+    for (const caller of module.funcs) {
+      for (const call of caller.blocks.flatMap((block) => block.body)) {
+        if (call.op !== "call" || call.index !== callee.index) continue;
+        if (call.loc !== null && !isLibrary(module, call.loc)) sites.add(call.loc);
+        else seen.add(caller);
+      }
+    }
+  }
+  return [...sites];
 }
 
 function requireScalar(context: BuildContext, type: number, i: number): void {
