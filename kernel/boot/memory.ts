@@ -1,6 +1,7 @@
 // From the boot loader's memory map to owned frames and the final address space.
 
 import { moduleAt, MemoryKind, bootInfo, regionAt } from "../../drivers/bootinfo";
+import { physBits } from "../cpu/feature";
 import { imageEnd, imageStart } from "../cpu/insn";
 import { alignDown, alignUp } from "../lib/bits";
 import * as log from "../lib/log";
@@ -67,8 +68,10 @@ function isClear(base: u64, end: u64): bool {
 function addRegions(): Status {
   let status: Status = Status.OK;
   const count = bootInfo().regionCount;
+  const limit = (<u64>1) << physBits(); // a map may claim what the processor cannot address
   for (let i: u32 = 0; i < count; i++) {
-    if (addMemory(regionAt(i).base, regionAt(i).end, ownerFor(regionAt(i).kind))) status = Status.NO_MEMORY;
+    const region = regionAt(i);
+    if (addMemory(region.base, min(region.end, limit), ownerFor(region.kind))) status = Status.NO_MEMORY;
   }
   return status;
 }
