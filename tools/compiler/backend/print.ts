@@ -196,6 +196,8 @@ class Printer {
     const unique = `${this.func.label}.asm${this.locals++}`;
     const operands = inst.templateOperands ?? (inst.asmOperands ?? []).map((a) => a.operand);
     const scratch = `rsp+${this.func.outgoingBytes}`;
+    // tools/check/binary allows privileged instructions between these labels only, as the row has them.
+    if (inst.name) this.lines.push(`${unique}.insn.${inst.name}:`);
     for (const line of inst.template ?? []) {
       const text = line
         .replaceAll("%l", unique)
@@ -204,6 +206,7 @@ class Printer {
       if (this.options.allSites && inst.asmOperands?.some((a) => a.operand.kind === "mem" && text.includes(this.memory(a.operand)))) this.site({ ...inst, trap: Kind.MEMORY_OUT_OF_BOUNDS });
       this.text(text);
     }
+    if (inst.name) this.lines.push(`${unique}.insn.end:`);
   }
 
   private templateOperand(operand: Operand | undefined, suffix: string): string {
