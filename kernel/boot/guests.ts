@@ -18,12 +18,12 @@ import { HostWork, Virt, virt, virtAt } from "../vcpu/current";
 import { Pending, setPending } from "../vcpu/event";
 import { VcpuState } from "../vcpu/vcpu";
 import { StopReason, Vm, vcpuOf, vmAt, VmState, Without } from "../vcpu/vm";
-import { createFailure, createVm, destroyVm, scrubSome, VmPlan } from "../vm/create";
+import { createFailure, createVm, destroyVm, resetVm, scrubSome, VmPlan } from "../vm/create";
 import { endedCount, noteEnded, setState, slotAt, slotName, SlotState, VmSlot } from "../vm/directory";
 import { here, tellCpu } from "../vm/kick";
-import { toCore } from "../vm/run";
+import { enterSpace, toCore } from "../vm/run";
 import { addTask, chooseCpu } from "../vm/schedule";
-import { Task, taskOf, TaskState } from "../vm/task";
+import { stateOf, Task, taskAt, taskOf, TaskState } from "../vm/task";
 import { enableCpu, probe, readHostFeatures, release } from "../vendor";
 
 const PLAN: usize = memory.data(48, 8);
@@ -197,18 +197,39 @@ export function reapGuests(): bool {
     if (atomic.load<u32>(changetype<usize>(slot)) != SlotState.ENDED) continue;
     if (!slot.reported) reportEnd(slot);
     slot.reported = 1;
-    if (scrubSome(number)) return true;
+    if (scrubSome(number) || !tasksGone(slot)) return true;
     noteEnded(-1);
     const again = slot.stopReason == StopReason.RESET && configAt(slot.config).restart == RESTART_ON;
-    const config = slot.config;
-    if (!endedWell(slot) && !again) fail();
+    if (again && restart(number)) continue;
+    if (!endedWell(slot)) fail();
     toCore();
     destroyVm(number);
     store<u32>(tally, load<u32>(tally) - 1);
-    if (again) startGuest(config);
   }
   if (load<u32>(tally) == 0) finish();
   return false;
+}
+
+/** Whether every CPU has taken the VM's tasks out of its list; those that have not are told. */
+function tasksGone(slot: VmSlot): bool {
+  for (let i: u32 = 0; i < slot.taskCount; i++) {
+    const task = taskAt(slot.firstTask + i);
+    if (stateOf(task) == <u32>TaskState.FREE) continue;
+    tellCpu(task.cpu, HostWork.WOKEN);
+    return false;
+  }
+  return true;
+}
+
+/** The guest asked for a reset and may start again, in the VM that it has. */
+function restart(number: u32): bool {
+  const config = configAt(slotAt(number).config);
+  enterSpace(slotAt(number).hostCr3);
+  resetVm(vmAt(number));
+  if (!loadInto(vmAt(number), config)) return false;
+  store<u32>(tally, load<u32>(tally) - 1); // start() counts it again
+  start(vmAt(number), config);
+  return true;
 }
 
 const RESTART_ON: u32 = 1; // Choice.ON

@@ -19,11 +19,12 @@ import { writeEntry } from "../mm/phys";
 import { GuestPaging } from "../mm/gva";
 import { SLOT_BYTES } from "../mm/guestmem";
 import { createRoot, destroyRoot } from "../mm/hostmap";
+import { dropEvent } from "../vcpu/event";
 import { EXIT_REASONS } from "../vcpu/exit";
 import { EntryFlag, Vcpu, VcpuState } from "../vcpu/vcpu";
-import { arenaAlloc, arenaPaOf, MAX_SLOTS, MAX_VCPUS, NAME_BYTES, Vm, vmAt, VmState } from "../vcpu/vm";
-import { createVcpu, destroyBitmaps, destroyVcpu, hostMicrocode, xsaveBytes } from "../vendor";
-import { createPlatform } from "../vdev/platform";
+import { arenaAlloc, arenaPaOf, MAX_SLOTS, MAX_VCPUS, NAME_BYTES, Vm, vcpuOf, vmAt, VmState } from "../vcpu/vm";
+import { createVcpu, destroyBitmaps, destroyVcpu, hostMicrocode, resetVcpu, xsaveBytes } from "../vendor";
+import { createPlatform, resetPlatform } from "../vdev/platform";
 import { setState, slotAt, slotName, SlotState, takeNumber, VmSlot } from "./directory";
 import { createMemory, destroyMemory, scrubStep } from "./memory";
 import { enterSpace, toCore } from "./run";
@@ -188,6 +189,38 @@ function resetState(vcpu: Vcpu): void {
   store<u32>(vcpu.xsaveArea, 0x1f80, 24);
   updateApicLeaf(vcpu, true);
   followApicMode(vcpu);
+}
+
+/** A VM that ended starts over: its memory is scrubbed already; vCPUs and devices are as after power-up. In its space. */
+export function resetVm(vm: Vm): void {
+  const slot = slotAt(vm.number);
+  slot.stopReason = 0;
+  slot.stopCode = 0;
+  slot.stopping = 0;
+  slot.scrubbed = 0;
+  slot.reported = 0;
+  vm.stopReason = 0;
+  vm.stopCode = 0;
+  vm.kicks = 0;
+  for (let i: u32 = 0; i < vm.vcpuCount; i++) resetCpu(vcpuOf(vm, i));
+  resetPlatform(vm);
+  for (let i: u32 = 0; i < vm.vcpuCount; i++) followApicMode(vcpuOf(vm, i));
+}
+
+function resetCpu(vcpu: Vcpu): void {
+  dropEvent(vcpu);
+  vcpu.pending = 0;
+  vcpu.nmisPending = 0;
+  vcpu.tscAdjust = 0;
+  vcpu.specCtrl = 0;
+  vcpu.state = vcpu.index ? VcpuState.WAIT_SIPI : VcpuState.RUNNABLE;
+  vcpu.deaf = vcpu.index ? 1 : 0;
+  memory.fill(vcpu.xsaveArea, 0, xsaveBytes());
+  memory.fill(vcpu.mtrrs, 0, (FIXED_MTRRS + 2 * VARIABLE_MTRRS) << 3);
+  memory.fill(vcpu.mcBanks, 0, (MC_BANKS * 4) << 3);
+  buildCpuid(vcpu);
+  resetVcpu(vcpu);
+  resetState(vcpu);
 }
 
 // ---- The end

@@ -35,8 +35,12 @@ export function enterBootTables(m: Machine): number {
     return table + 8 * Number((va >> BigInt(12 + 9 * (lastLevel - 1))) & 511n);
   }
   function map(va: bigint, from: number, to: number, flags: bigint): void {
-    for (let pa = from; pa < to; pa += PAGE)
-      ram.write64(entryAt(va + BigInt(pa - from), 1), BigInt(pa) | PTE.P | flags);
+    let at = 0;
+    for (let pa = from; pa < to; pa += PAGE) {
+      const page = va + BigInt(pa - from);
+      at = at && page & 0x1f_ffffn ? at + 8 : entryAt(page, 1);
+      ram.write64(at, BigInt(pa) | PTE.P | flags);
+    }
   }
 
   const image64 = (pa: number) => IMAGE_BASE + BigInt(pa);
@@ -50,8 +54,11 @@ export function enterBootTables(m: Machine): number {
     const pa = image.stacks + page * PAGE;
     if (!((STACK_GUARDS >>> page) & 1)) map(STACKS_BASE + BigInt(page * PAGE), pa, pa + PAGE, PTE.W | PTE.NX);
   }
-  for (let pa = 0; pa < 2 ** 32; pa += 0x20_0000) {
-    ram.write64(entryAt(TABLE_WINDOW + BigInt(pa), 2), BigInt(pa) | PTE.P | PTE.W | PTE.PS | PTE.NX);
+  for (let gib = 0; gib < 4; gib++) {
+    const at = entryAt(TABLE_WINDOW + (BigInt(gib) << 30n), 2);
+    for (let i = 0; i < 512; i++) {
+      ram.write64(at + 8 * i, (BigInt(512 * gib + i) << 21n) | PTE.P | PTE.W | PTE.PS | PTE.NX);
+    }
   }
   // The device window shares the table window's PDPT, without the right to write.
   const top = (va: bigint) => root + 8 * Number((va >> 39n) & 511n);

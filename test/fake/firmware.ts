@@ -19,6 +19,13 @@ export interface PcOptions extends MachineOptions {
   acpi?: boolean;
   /** CPUs that MADT lists beyond the machine's own, as [APIC ID, flags]. */
   ghosts?: [number, number][];
+  /** Boot modules with their strings. */
+  modules?: BootModule[];
+}
+
+export interface BootModule {
+  bytes: Uint8Array;
+  string: string;
 }
 
 export interface Pc extends Machine {
@@ -39,7 +46,7 @@ export async function pc(options: PcOptions = {}): Promise<{ m: Machine; serial:
         ];
   const m = await machine({ paging: "boot", ...options, memory });
   if (options.acpi !== false) writeAcpi(m, options.ghosts ?? []);
-  writeMultiboot(m, memory, options.commandLine ?? "");
+  writeMultiboot(m, memory, options.commandLine ?? "", options.modules ?? []);
   attachPmTimer(m);
   return { m, serial: attachUart(m) };
 }
@@ -143,7 +150,10 @@ function writeAcpi(m: Machine, ghosts: [number, number][]): void {
 
 // ---- Multiboot 1
 
-function writeMultiboot(m: Machine, memory: [number, number][], commandLine: string): void {
+/** Where the loader puts modules: above the image. */
+const MODULES = 32 * MIB;
+
+function writeMultiboot(m: Machine, memory: [number, number][], commandLine: string, modules: BootModule[]): void {
   const ranges = memory.map(([base, bytes]) => [base, bytes, base === 0xf_0000 ? 2 : 1]);
   const map = Buffer.alloc(24 * ranges.length);
   for (const [i, [base, bytes, type]] of ranges.entries()) {
@@ -154,9 +164,30 @@ function writeMultiboot(m: Machine, memory: [number, number][], commandLine: str
   }
   const text = Buffer.from(`${commandLine}\0`, "latin1");
   const info = Buffer.alloc(116);
-  info.writeUInt32LE((1 << 6) | 4, 0);
+  const moduleList = INFO + 116 + map.length + ((text.length + 15) & ~15);
+  info.writeUInt32LE((1 << 6) | 4 | (modules.length ? 8 : 0), 0);
+  info.writeUInt32LE(modules.length, 20);
+  info.writeUInt32LE(moduleList, 24);
   info.writeUInt32LE(INFO + 116 + map.length, 16);
   info.writeUInt32LE(map.length, 44);
   info.writeUInt32LE(INFO + 116, 48);
   m.ram.load(INFO, Buffer.concat([info, map, text]));
+  writeModules(m, moduleList, modules);
+}
+
+function writeModules(m: Machine, list: number, modules: BootModule[]): void {
+  let strings = list + 16 * modules.length;
+  let at = MODULES;
+  for (const [i, { bytes, string }] of modules.entries()) {
+    const entry = Buffer.alloc(16);
+    const text = Buffer.from(`${string}\0`, "latin1");
+    entry.writeUInt32LE(at, 0);
+    entry.writeUInt32LE(at + bytes.length, 4);
+    entry.writeUInt32LE(strings, 8);
+    m.ram.load(list + 16 * i, entry);
+    m.ram.load(strings, text);
+    m.ram.load(at, bytes);
+    strings += text.length;
+    at += (bytes.length + 0xfff) & ~0xfff;
+  }
 }
