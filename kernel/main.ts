@@ -4,6 +4,7 @@ import { readPlatform } from "../drivers/acpi/acpi";
 import { bootInfo } from "../drivers/bootinfo";
 import { readBootInfo } from "../drivers/bootload";
 import { calibrate } from "../drivers/calibrate";
+import { readClock } from "../drivers/cmos";
 import * as console from "../drivers/console";
 import { fatal, injectAsked } from "../drivers/fault";
 import * as ioapic from "../drivers/ioapic";
@@ -26,6 +27,7 @@ import * as tsc from "./cpu/tsc";
 import * as cmdline from "./lib/cmdline";
 import * as log from "./lib/log";
 import { detectMemoryTypes } from "./mm/memtype";
+import { setTimeOfDay } from "./vdev/walltime";
 import { contain } from "./vm/contain";
 
 export { onException, onMachineCheck, onNmi } from "../drivers/fault";
@@ -52,6 +54,7 @@ export function kmain(magic: u32, info: u64): void {
   if (lapic.start()) fatal("lapic", "this machine has no local APIC");
   ioapic.start();
   calibrate();
+  setTimeOfDay(readClock(), rdtsc());
   lapic.chooseTimer();
   startCpus();
   pci.start();

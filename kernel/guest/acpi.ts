@@ -1,7 +1,8 @@
-// The ACPI tables that a guest finds at E0000H: RSDP, XSDT, FADT with FACS and DSDT, MADT.
+// The ACPI tables that a guest finds at E0000H: RSDP, XSDT, FADT with FACS and DSDT, MADT, MCFG.
 // ACPI Specification 6.5, chapter "ACPI Software Programming Model".
 
 import { gueststore8 } from "../cpu/insn";
+import { ECAM_GPA } from "../vdev/vpci";
 import { PM_BASE, PM_CONTROL, PM_EVENT, PM_TIMER } from "../vdev/vpm";
 import { Vm, vcpuOf } from "../vcpu/vm";
 import { IRQ_SCI } from "../virq/line";
@@ -57,9 +58,11 @@ export function writeAcpi(vm: Vm): u64 {
   const dsdt = endTable(c);
   const fadt = writeFadt(c, facs, dsdt);
   const madt = writeMadt(c, vm);
+  const mcfg = writeMcfg(c);
   beginTable(c, "XSDT", 1);
   put64(c, fadt);
   put64(c, madt);
+  put64(c, mcfg);
   writeRsdp(endTable(c));
   return ACPI_START;
 }
@@ -162,6 +165,15 @@ function writeMadt(c: Cursor, vm: Vm): u64 {
   put8(c, 0xff);
   put16(c, 0);
   put8(c, 1);
+  return endTable(c);
+}
+
+/** Memory-mapped PCI configuration space: segment 0, bus 0 alone. PCI Firmware Specification, "MCFG Table Description". */
+function writeMcfg(c: Cursor): u64 {
+  beginTable(c, "MCFG", 1);
+  putZeros(c, 8);
+  put64(c, ECAM_GPA);
+  putZeros(c, 8); // segment 0, first bus 0, last bus 0
   return endTable(c);
 }
 

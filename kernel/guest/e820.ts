@@ -2,6 +2,7 @@
 // ACPI Specification, "System Address Map Interfaces".
 
 import { gueststore32, gueststore64 } from "../cpu/insn";
+import { ECAM_BYTES, ECAM_GPA } from "../vdev/vpci";
 import { CONVENTIONAL_END, EXTENDED_START, ACPI_START, FOUR_GIB, lowRamBytes } from "./place";
 
 export const enum E820 {
@@ -9,7 +10,7 @@ export const enum E820 {
   RESERVED = 2,
 }
 
-export const MAX_E820: u32 = 7;
+export const MAX_E820: u32 = 8;
 
 /** Bytes of an entry, and where its fields are, by form. */
 export const enum MapForm {
@@ -26,6 +27,7 @@ export function writeMap(gpa: u64, form: u32, memoryBytes: u64): u32 {
   n = put(gpa, form, n, CONVENTIONAL_END, 0xa_0000 - CONVENTIONAL_END, E820.RESERVED);
   n = put(gpa, form, n, ACPI_START, EXTENDED_START - ACPI_START, E820.RESERVED);
   n = put(gpa, form, n, EXTENDED_START, low - EXTENDED_START, E820.RAM);
+  n = put(gpa, form, n, ECAM_GPA, ECAM_BYTES, E820.RESERVED);
   n = put(gpa, form, n, 0xfec0_0000, 0x1000, E820.RESERVED);
   n = put(gpa, form, n, 0xfee0_0000, 0x1000, E820.RESERVED);
   if (memoryBytes > low) n = put(gpa, form, n, FOUR_GIB, memoryBytes - low, E820.RAM);

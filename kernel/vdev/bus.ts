@@ -13,7 +13,16 @@ import { mmioBase, mmioRead as lapicRead, mmioWrite as lapicWrite, vlapicOf } fr
 import { readElcr, readPic, writeElcr, writePic } from "../virq/vpic";
 import { readPit, readPort61, writePit, writePort61 } from "../virq/vpit";
 import { readKeyboard, readPort92, writeKeyboard, writePort92 } from "./vkbd";
-import { readPciData, readPciPort, writePciData, writePciPort } from "./vpci";
+import {
+  ECAM_BYTES,
+  ECAM_GPA,
+  readEcam,
+  readPciData,
+  readPciPort,
+  writeEcam,
+  writePciData,
+  writePciPort,
+} from "./vpci";
 import { readPm, writePm } from "./vpm";
 import { readRtc, writeRtc } from "./vrtc";
 import { readTest, readTestMemory, TEST_MEMORY_BYTES, TEST_MEMORY_GPA, writeTest, writeTestMemory } from "./vtest";
@@ -41,6 +50,7 @@ export const enum Mmio {
   NONE = 0,
   IOAPIC = 1,
   TEST_MEMORY = 2,
+  ECAM = 3,
 }
 
 const PORTS: usize = 65536;
@@ -309,6 +319,8 @@ function readRange(vm: Vm, range: Range, gpa: u64, bytes: u32): u32 {
       return readVioapic(vm, offset & 0xff);
     case Mmio.TEST_MEMORY:
       return readTestMemory(vm, offset, bytes);
+    case Mmio.ECAM:
+      return readEcam(vm, offset, bytes);
     default:
       return 0xffff_ffff;
   }
@@ -323,14 +335,16 @@ function writeRange(vm: Vm, range: Range, gpa: u64, bytes: u32, value: u32): voi
     case Mmio.TEST_MEMORY:
       writeTestMemory(vm, offset, bytes, value);
       break;
+    case Mmio.ECAM:
+      writeEcam(vm, offset, bytes, value);
+      break;
   }
 }
 
-/** The I/O APIC's page and the test memory, where the VM has them. */
+/** The I/O APIC's page, PCI configuration space and the test memory, where the VM has them. */
 export function claimFixedRanges(vm: Vm): Status {
-  if (vm.vioapic) {
-    const status = claimMmio(vm, IOAPIC_GPA, 4096, Mmio.IOAPIC);
-    if (status) return status;
-  }
-  return vm.vtest ? claimMmio(vm, TEST_MEMORY_GPA, TEST_MEMORY_BYTES, Mmio.TEST_MEMORY) : Status.OK;
+  let status = claimMmio(vm, ECAM_GPA, ECAM_BYTES, Mmio.ECAM);
+  if (!status) status = claimMmio(vm, IOAPIC_GPA, 4096, Mmio.IOAPIC);
+  if (!status && vm.vtest) status = claimMmio(vm, TEST_MEMORY_GPA, TEST_MEMORY_BYTES, Mmio.TEST_MEMORY);
+  return status;
 }

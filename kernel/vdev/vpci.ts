@@ -1,12 +1,17 @@
-// The PCI host bridge by configuration mechanism 1 (CF8H, CFCH) and, at CF9H, the reset control register.
+// The PCI host bridge: configuration space by mechanism 1 (CF8H, CFCH) and memory-mapped for bus 0 (ECAM);
+// and, at CF9H, the reset control register.
 // Bus 0 holds the bridge itself; other functions register their 256 bytes of configuration space.
-// PCI Local Bus Specification, "Configuration Mechanism #1"; Intel ICH, "RST_CNT".
+// PCI Local Bus Specification, "Configuration Mechanism #1"; PCI Express Base Specification,
+// "PCI Express Enhanced Configuration Access Mechanism (ECAM)"; Intel ICH, "RST_CNT".
 
 import { Status } from "../lib/status";
 import { arenaAlloc, Vm } from "../vcpu/vm";
 import { resetVm } from "./power";
 
 export const PCI_DEVICES: u32 = 32;
+/** Memory-mapped configuration space of bus 0: 4 KiB for each function. */
+export const ECAM_GPA: u64 = 0xc000_0000;
+export const ECAM_BYTES: u64 = 0x10_0000;
 const CONFIG_BYTES: usize = 256;
 const ADDRESS_ENABLE: u32 = 0x8000_0000;
 
@@ -89,41 +94,67 @@ function writeReset(vm: Vm, pci: Vpci, value: u32): void {
   pci.reset = value & 0x0e;
 }
 
-// ---- CFCH..CFFH
+// ---- Configuration space
 
-/** The addressed function, or 0: bus 0, function 0 of a device that exists. */
-function addressed(vm: Vm): usize {
-  const address = changetype<Vpci>(vm.vpci).address;
-  if (!(address & ADDRESS_ENABLE) || (address >> 16) & 0xff || (address >> 8) & 7) return 0;
-  const f = functionAt(vm, (address >> 11) & 31);
+/** Function 0 of `device` on bus 0, or 0: no other exists. */
+function find(vm: Vm, device: u32, fn: u32): usize {
+  if (fn) return 0;
+  const f = functionAt(vm, device);
   return f.config ? changetype<usize>(f) : 0;
 }
 
-/** Offset in configuration space of an access of `bytes` at `port`; -1 if it leaves the register. */
-function configOffset(vm: Vm, port: u32, bytes: u32): i32 {
-  const within = port & 3;
-  return within + bytes > 4 ? -1 : <i32>((changetype<Vpci>(vm.vpci).address & 0xfc) + within);
-}
-
 /** No device answers with all ones: that is how software finds out, so it is not counted. */
-export function readPciData(vm: Vm, port: u32, bytes: u32): u32 {
-  const f = addressed(vm);
-  const offset = configOffset(vm, port, bytes);
+function readConfig(found: usize, offset: u32, bytes: u32): u32 {
   const ones: u32 = bytes == 4 ? 0xffff_ffff : (1 << (bytes << 3)) - 1;
-  if (!f || offset < 0) return ones;
-  const aligned = load<u32>(changetype<PciFunction>(f).config + (offset & 0xfc));
+  if (!found) return ones;
+  if (offset >= <u32>CONFIG_BYTES) return 0; // no extended capabilities
+  const aligned = load<u32>(changetype<PciFunction>(found).config + (offset & 0xfc));
   return (aligned >> ((offset & 3) << 3)) & ones;
 }
 
-export function writePciData(vm: Vm, port: u32, bytes: u32, value: u32): void {
-  const found = addressed(vm);
-  const offset = configOffset(vm, port, bytes);
-  if (!found || offset < 0) return;
+function writeConfig(found: usize, offset: u32, bytes: u32, value: u32): void {
+  if (!found || offset >= <u32>CONFIG_BYTES) return;
   const f = changetype<PciFunction>(found);
   for (let i: u32 = 0; i < bytes; i++) {
-    const at = <usize>(<u32>offset + i);
+    const at = <usize>(offset + i);
     const writable = load<u8>(f.writable + at);
     const byte = <u8>(value >> (i << 3));
     store<u8>(f.config + at, (load<u8>(f.config + at) & ~writable) | (byte & writable));
   }
+}
+
+/** An access of `bytes` at `within` a doubleword leaves it: such an access reaches nobody. */
+function leavesRegister(within: u32, bytes: u32): bool {
+  return (within & 3) + bytes > 4;
+}
+
+// CFCH..CFFH: what CF8H addresses.
+
+/** The addressed function, or 0. */
+function addressed(vm: Vm): usize {
+  const address = changetype<Vpci>(vm.vpci).address;
+  if (!(address & ADDRESS_ENABLE) || (address >> 16) & 0xff) return 0;
+  return find(vm, (address >> 11) & 31, (address >> 8) & 7);
+}
+
+export function readPciData(vm: Vm, port: u32, bytes: u32): u32 {
+  const offset = (changetype<Vpci>(vm.vpci).address & 0xfc) | (port & 3);
+  return readConfig(leavesRegister(port, bytes) ? 0 : addressed(vm), offset, bytes);
+}
+
+export function writePciData(vm: Vm, port: u32, bytes: u32, value: u32): void {
+  if (leavesRegister(port, bytes)) return;
+  writeConfig(addressed(vm), (changetype<Vpci>(vm.vpci).address & 0xfc) | (port & 3), bytes, value);
+}
+
+// ECAM: device in bits 19..15, function in 14..12, register in 11..0.
+
+export function readEcam(vm: Vm, offset: u32, bytes: u32): u32 {
+  const found = leavesRegister(offset, bytes) ? 0 : find(vm, (offset >> 15) & 31, (offset >> 12) & 7);
+  return readConfig(found, offset & 0xfff, bytes);
+}
+
+export function writeEcam(vm: Vm, offset: u32, bytes: u32, value: u32): void {
+  if (!leavesRegister(offset, bytes))
+    writeConfig(find(vm, (offset >> 15) & 31, (offset >> 12) & 7), offset & 0xfff, bytes, value);
 }

@@ -4,12 +4,13 @@
 // Motorola MC146818A data sheet, "Register A" to "Register D", "Update Cycle".
 
 import { rdtsc } from "../cpu/insn";
+import { dateFromDays, daysFromDate } from "../lib/date";
 import { Status } from "../lib/status";
 import { Pending, request } from "../vcpu/event";
 import { arenaAlloc, Vm, vcpuOf } from "../vcpu/vm";
 import { IRQ_RTC, setIrq } from "../virq/line";
 import { clockTicks, mulDiv, RTC_HZ, tscHz, tscTicks } from "../virq/rate";
-import { dateFromDays, daysFromDate, timeOfDayAt } from "./walltime";
+import { timeOfDayAt } from "./walltime";
 
 const enum Reg {
   SECONDS = 0,

@@ -32,7 +32,7 @@ test("checksums and links hold", async () => {
   expect(rsdp.toString("latin1", 0, 8)).toBe("RSD PTR ");
   expect(sum(rsdp.subarray(0, 20))).toBe(0);
   expect(sum(rsdp)).toBe(0);
-  expect([...all.keys()].sort()).toEqual(["APIC", "DSDT", "FACP", "XSDT"]);
+  expect([...all.keys()].sort()).toEqual(["APIC", "DSDT", "FACP", "MCFG", "XSDT"]);
   for (const [name, table] of all) expect(sum(table), name).toBe(0);
   expect(Number(fadt.readBigUInt64LE(140))).toBe(fadt.readUInt32LE(40));
   const facs = at(fadt.readUInt32LE(36), 64);
@@ -73,6 +73,11 @@ test("MADT: a local APIC for each vCPU, one I/O APIC, the timer on pin 2, NMI on
   }
 });
 
+test("MCFG: bus 0 alone, where the bus maps it", async () => {
+  const mcfg = (await tables(1)).all.get("MCFG") as Buffer;
+  expect([mcfg.length, Number(mcfg.readBigUInt64LE(44)), mcfg.readBigUInt64LE(52)]).toEqual([60, 0xc0000000, 0n]);
+});
+
 test("DSDT: package lengths nest exactly, and it says S5, the bridge, the UART and the clock", async () => {
   const dsdt = (await tables(1)).all.get("DSDT") as Buffer;
   const text = dsdt.toString("latin1");
@@ -84,8 +89,8 @@ test("DSDT: package lengths nest exactly, and it says S5, the bridge, the UART a
   const devices: [number, number][] = [];
   for (let at = text.indexOf("\x5b\x82"); at >= 0; at = text.indexOf("\x5b\x82", end(at + 2)))
     devices.push([at, end(at + 2)]);
-  expect(devices.length).toBe(3);
-  expect(devices[2][1]).toBe(dsdt.length);
+  expect(devices.length).toBe(4);
+  expect(devices[3][1]).toBe(dsdt.length);
 });
 
 const iasl = spawnSync("iasl", ["-v"]).status === 0;

@@ -15,3 +15,4 @@ export * from "../../../kernel/vdev/console";
 export * from "../../../kernel/vdev/vuart";
 export * from "../../../kernel/vdev/vpm";
 export { setKhz } from "../../../kernel/cpu/tsc";
+export * from "../../../kernel/lib/date";
