@@ -3,7 +3,7 @@
 // are here; NMI and #MC only note what happened.
 
 import * as apic from "../kernel/cpu/apic";
-import { cpuBlock, halt, injectFault, rdmsrSafe, unwind } from "../kernel/cpu/insn";
+import { cpuBlock, halt, injectFault, unwind } from "../kernel/cpu/insn";
 import * as trap from "../kernel/cpu/trap";
 import { TrapFrame } from "../kernel/cpu/trapframe";
 import * as cmdline from "../kernel/lib/cmdline";
@@ -12,8 +12,6 @@ import * as console from "./console";
 import * as platform from "./platform";
 import * as power from "./power";
 
-const IA32_MCG_STATUS: u32 = 0x17a;
-const MCG_RIPV: u64 = 1;
 const VECTOR_DF: u64 = 8;
 
 /** unwind()'s kinds beyond the TrapKinds of tools/compiler/ir.ts. */
@@ -53,10 +51,7 @@ export function onNmi(frame: usize): void {
 
 /** Vector 18, on its own stack. Without a valid return address the CPU cannot go on from here. */
 export function onMachineCheck(_frame: usize): void {
-  const scratch = changetype<usize>(trap.area()) + offsetof<trap.FaultArea>("machineCheckStatus");
-  rdmsrSafe(IA32_MCG_STATUS, scratch);
-  trap.noteMachineCheck(load<u64>(scratch));
-  if (!(load<u64>(scratch) & MCG_RIPV)) unwind(Kind.MACHINE_CHECK);
+  if (!trap.noteMachineCheck()) unwind(Kind.MACHINE_CHECK);
 }
 
 /** The core found itself broken outside of an exception: says why and stops the machine. */

@@ -2,7 +2,7 @@
 // Intel SDM Vol. 3, "Advanced Programmable Interrupt Controller (APIC)".
 
 import * as apic from "../kernel/cpu/apic";
-import { cpuid, rdmsr, rdmsrSafe, wrmsr } from "../kernel/cpu/insn";
+import { Feature, has } from "../kernel/cpu/feature";
 import * as timer from "../kernel/cpu/timer";
 import * as tsc from "../kernel/cpu/tsc";
 import { Vector } from "../kernel/cpu/vector";
@@ -11,12 +11,6 @@ import * as log from "../kernel/lib/log";
 import { Status } from "../kernel/lib/status";
 import { mapDevice } from "../kernel/mm/hostmap";
 import * as platform from "./platform";
-
-const IA32_ARCH_CAPABILITIES: u32 = 0x10a;
-const IA32_XAPIC_DISABLE_STATUS: u32 = 0xbd;
-const XAPIC_DISABLE: u64 = 1 << 21; // of IA32_ARCH_CAPABILITIES: the status MSR is there
-const CPUID_X2APIC: u32 = 1 << 21; // leaf 1, ECX
-const CPUID_TSC_DEADLINE: u32 = 1 << 24; // leaf 1, ECX
 
 const SVR_ENABLE: u32 = 1 << 8;
 const LVT_MASKED: u32 = 1 << 16;
@@ -29,7 +23,7 @@ const scratch: usize = memory.data(16, 8); // [boot CPU only]
 
 /** Chooses the mode for all CPUs and brings the boot CPU's APIC up. UNSUPPORTED if there is no local APIC. */
 export function start(): Status {
-  const base = rdmsr(apic.IA32_APIC_BASE);
+  const base = apic.readBase();
   const pa = base & apic.APIC_BASE_ADDRESS;
   const x2 = useX2apic(base);
   if (!x2 && mapDevice(pa, 0x1000) != Status.OK) return Status.UNSUPPORTED;
@@ -48,22 +42,13 @@ export function start(): Status {
 
 /** x2APIC where the processor has it, unless the command line forbids it and firmware did not insist. */
 function useX2apic(base: u64): bool {
-  cpuid(1, 0, scratch);
-  const has = (load<u32>(scratch, 8) & CPUID_X2APIC) != 0;
   const isOn = (base & apic.APIC_BASE_EXTD) != 0;
-  if (!cmdline.is(cmdline.Option.APIC, "xapic")) return has || isOn;
-  if (isOn && isLocked()) {
+  if (!cmdline.is(cmdline.Option.APIC, "xapic")) return has(Feature.X2APIC) || isOn;
+  if (isOn && apic.isX2apicLocked(scratch)) {
     log.warn("lapic", "firmware has locked x2APIC on: apic=xapic is ignored");
     return true;
   }
   return false;
-}
-
-/** Whether x2APIC can no longer be left. Intel SDM Vol. 3, "x2APIC State Transitions". */
-function isLocked(): bool {
-  if (!rdmsrSafe(IA32_ARCH_CAPABILITIES, scratch)) return false;
-  if (!(load<u64>(scratch) & XAPIC_DISABLE)) return false;
-  return rdmsrSafe(IA32_XAPIC_DISABLE_STATUS, scratch) != 0 && (load<u64>(scratch) & 1) != 0;
 }
 
 /** Brings this CPU's APIC into the chosen mode with every local source masked but NMI pins. On every CPU. */
@@ -90,13 +75,13 @@ export function startCpu(): void {
  * The transitions that the manual allows: disabled to xAPIC to x2APIC; x2APIC to disabled to xAPIC.
  */
 function enterMode(): void {
-  const base = rdmsr(apic.IA32_APIC_BASE);
+  const base = apic.readBase();
   const mode = apic.APIC_BASE_EN | apic.APIC_BASE_EXTD;
   const wanted = apic.isX2apic() ? mode : apic.APIC_BASE_EN;
   if ((base & mode) == wanted) return;
-  if (base & apic.APIC_BASE_EXTD) wrmsr(apic.IA32_APIC_BASE, base & ~mode);
-  if ((base & mode) != apic.APIC_BASE_EN) wrmsr(apic.IA32_APIC_BASE, (base & ~mode) | apic.APIC_BASE_EN);
-  if (apic.isX2apic()) wrmsr(apic.IA32_APIC_BASE, (base & ~mode) | mode);
+  if (base & apic.APIC_BASE_EXTD) apic.writeBase(base & ~mode);
+  if ((base & mode) != apic.APIC_BASE_EN) apic.writeBase((base & ~mode) | apic.APIC_BASE_EN);
+  if (apic.isX2apic()) apic.writeBase((base & ~mode) | mode);
 }
 
 /** The pins that firmware says are NMIs; LINT1 if it says nothing. */
@@ -151,9 +136,7 @@ function startTimer(): void {
 
 /** Chooses and starts the timer hardware of the boot CPU, once the TSC is calibrated; further CPUs follow in startCpu(). */
 export function chooseTimer(): void {
-  cpuid(1, 0, scratch);
-  const hasDeadline = (load<u32>(scratch, 8) & CPUID_TSC_DEADLINE) != 0;
-  if (hasDeadline && !cmdline.is(cmdline.Option.TIMER, "oneshot")) {
+  if (has(Feature.TSC_DEADLINE) && !cmdline.is(cmdline.Option.TIMER, "oneshot")) {
     timer.setMode(timer.TimerMode.TSC_DEADLINE, 0);
     log.info("timer", "TSC deadline");
   } else {

@@ -1,7 +1,8 @@
 // How the machine ends: reset, power-off, and the exits of the emulators.
 // ACPI Specification, "Reset Register" and "Waking and Sleeping".
 
-import { devicestore8, halt, in16, out16, out32, out8, writeCr3 } from "../kernel/cpu/insn";
+import { devicestore8, halt, in16, out16, out32, out8 } from "../kernel/cpu/insn";
+import { tripleFault } from "../kernel/cpu/trap";
 import * as tsc from "../kernel/cpu/tsc";
 import * as cmdline from "../kernel/lib/cmdline";
 import * as log from "../kernel/lib/log";
@@ -66,8 +67,7 @@ export function reboot(): void {
   out8(RESET_CONTROL, 0x02);
   out8(RESET_CONTROL, 0x06);
   tsc.delay(RESET_DELAY_MICROSECONDS);
-  // No page is mapped then: the fault and the double fault cannot be delivered, which resets the CPU.
-  writeCr3(0xffff_f000);
+  tripleFault();
   halt();
 }
 

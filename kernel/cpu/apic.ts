@@ -3,7 +3,7 @@
 // drivers/lapic.ts decides the mode and sets the vectors up.
 // Intel SDM Vol. 3, "Advanced Programmable Interrupt Controller (APIC)".
 
-import { cpuid, deviceload32, devicestore32, mfence, pause, rdmsr, wrmsr } from "./insn";
+import { cpuid, deviceload32, devicestore32, mfence, pause, rdmsr, rdmsrSafe, wrmsr } from "./insn";
 
 export const IA32_APIC_BASE: u32 = 0x1b;
 export const IA32_TSC_DEADLINE: u32 = 0x6e0;
@@ -69,6 +69,27 @@ export function setMode(x2apic: bool, basePa: u64): void {
 
 export function isX2apic(): bool {
   return isX2;
+}
+
+/** IA32_APIC_BASE of this CPU. */
+export function readBase(): u64 {
+  return rdmsr(IA32_APIC_BASE);
+}
+
+/** #GP on a transition that the manual does not allow. Intel SDM Vol. 3, "x2APIC State Transitions". */
+export function writeBase(value: u64): void {
+  wrmsr(IA32_APIC_BASE, value);
+}
+
+const IA32_ARCH_CAPABILITIES: u32 = 0x10a;
+const XAPIC_DISABLE: u64 = 1 << 21; // of IA32_ARCH_CAPABILITIES: the status MSR is there
+const IA32_XAPIC_DISABLE_STATUS: u32 = 0xbd;
+
+/** Whether firmware has locked x2APIC mode on. `scratch`: 8 bytes. */
+export function isX2apicLocked(scratch: usize): bool {
+  if (!rdmsrSafe(IA32_ARCH_CAPABILITIES, scratch)) return false;
+  if (!(load<u64>(scratch) & XAPIC_DISABLE)) return false;
+  return rdmsrSafe(IA32_XAPIC_DISABLE_STATUS, scratch) != 0 && (load<u64>(scratch) & 1) != 0;
 }
 
 /** Whether setMode() has run: before that there is no IPI. */

@@ -5,7 +5,7 @@
 
 import { PERCPU_FAULT, STACK_SLOT_BYTES, STACKS_BASE } from "../config";
 import * as log from "../lib/log";
-import { cpuBlock, imageBoundary, imageload64 } from "./insn";
+import { cpuBlock, imageBoundary, imageload64, rdmsrSafe, writeCr3 } from "./insn";
 import { TrapFrame } from "./trapframe";
 
 /** What imageBoundary() tells. */
@@ -278,6 +278,11 @@ export function reportTrace(trace: usize, count: u32): void {
   }
 }
 
+/** Resets this CPU, and a PC with it: no page is mapped, so the fault and the double fault cannot be delivered. */
+export function tripleFault(): void {
+  writeCr3(0xffff_f000);
+}
+
 // ---- NMI and #MC: no lock, no log, this CPU's area only
 
 /** Notes an NMI and where it struck. */
@@ -287,10 +292,16 @@ export function noteNmi(frame: TrapFrame): void {
   own.nmiCount++;
 }
 
-export function noteMachineCheck(status: u64): void {
+const IA32_MCG_STATUS: u32 = 0x17a;
+const MCG_RIPV: u64 = 1; // the interrupted code can go on
+
+/** Notes a machine check; false if the CPU cannot go on where it was. Intel SDM Vol. 3, "IA32_MCG_STATUS MSR". */
+export function noteMachineCheck(): bool {
   const own = area();
-  own.machineCheckStatus = status;
+  own.machineCheckStatus = 0;
+  rdmsrSafe(IA32_MCG_STATUS, changetype<usize>(own) + offsetof<FaultArea>("machineCheckStatus"));
   own.machineCheckCount++;
+  return (own.machineCheckStatus & MCG_RIPV) != 0;
 }
 
 /** Reports NMIs and machine checks that came since the last call. From the idle and run loops. */

@@ -5,18 +5,17 @@
 import * as console from "../../drivers/console";
 import * as uart from "../../drivers/uart";
 import { MAX_VMS } from "../config";
-import { rdtsc, writeCr3 } from "../cpu/insn";
+import { rdtsc } from "../cpu/insn";
 import * as timer from "../cpu/timer";
 import * as tsc from "../cpu/tsc";
 import * as cmdline from "../lib/cmdline";
 import * as log from "../lib/log";
-import { virt } from "../vcpu/current";
 import { Pending, setPending } from "../vcpu/event";
 import { vcpuOf, vmAt } from "../vcpu/vm";
 import { ByteRing, popByte, pushByte } from "../vdev/console";
 import { slotAt, SlotState } from "../vm/directory";
 import { kickTask } from "../vm/kick";
-import { toCore } from "../vm/run";
+import { toCore, toSpace } from "../vm/run";
 import { taskAt } from "../vm/task";
 import * as command from "./command";
 import * as line from "./line";
@@ -103,8 +102,7 @@ function detach(): void {
 function enterSpace(vm: u32): bool {
   const slot = slotAt(vm);
   if (slot.state != SlotState.LIVE) return false;
-  virt().root = slot.hostCr3;
-  writeCr3(slot.hostCr3);
+  toSpace(slot);
   return true;
 }
 

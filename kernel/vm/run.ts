@@ -110,6 +110,12 @@ export function leaveSpace(vcpu: Vcpu): void {
   toCore();
 }
 
+/** Loads the address space of a VM, whose arena is there only in it; toCore() leaves it. Between turns only. */
+export function toSpace(slot: VmSlot): void {
+  virt().root = slot.hostCr3;
+  writeCr3(slot.hostCr3);
+}
+
 export function toCore(): void {
   enterSpace(coreRoot());
 }

@@ -15,19 +15,25 @@ import * as s from "../../../drivers/screen";
 import * as u from "../../../drivers/uart";
 import { startMemory } from "../../../kernel/boot/memory";
 import * as apic from "../../../kernel/cpu/apic";
-import { initBlock } from "../../../kernel/cpu/percpu";
+import { detectFeatures } from "../../../kernel/cpu/feature";
+import { initBlock, scratch } from "../../../kernel/cpu/percpu";
 import * as timer from "../../../kernel/cpu/timer";
 import * as trap from "../../../kernel/cpu/trap";
 import * as tsc from "../../../kernel/cpu/tsc";
+import { mapFirmware as map } from "../../../kernel/mm/hostmap";
 import * as cmdline from "../../../kernel/lib/cmdline";
 import * as log from "../../../kernel/lib/log";
 
 export function start(magic: u32, info: u64): u32 {
   initBlock(0, 0);
+  detectFeatures(scratch());
   p.clear(0);
   const status = readBootInfo(magic, info);
   cmdline.parse(bootInfo().commandLine, bootInfo().commandLineBytes);
   return status ? status : startMemory();
+}
+export function mapFirmware(pa: u64, bytes: u64): u32 {
+  return map(pa, bytes);
 }
 export function platformAt(): usize {
   return changetype<usize>(p.platform());

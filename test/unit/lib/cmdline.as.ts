@@ -1,7 +1,7 @@
 // What the tests of kernel/lib/cmdline.ts call.
 import * as cmdline from "../../../kernel/lib/cmdline";
 
-export { parse, next, last, valueOf, valueBytesOf, isGiven, numberOf } from "../../../kernel/lib/cmdline";
+export { parse, next, last, valueOf as textOf, valueBytesOf, isGiven, numberOf } from "../../../kernel/lib/cmdline";
 
 export function isReboot(): bool {
   return cmdline.is(cmdline.Option.PANIC, "reboot");

@@ -15,7 +15,7 @@ async function fresh() {
     m.kernel.parse(TEXT, bytes.length);
   };
   const value = (word: number) =>
-    Buffer.from(m.memory.buffer, m.kernel.valueOf(word), m.kernel.valueBytesOf(word)).toString("latin1");
+    Buffer.from(m.memory.buffer, m.kernel.textOf(word), m.kernel.valueBytesOf(word)).toString("latin1");
   return { m, k: m.kernel, parse, value };
 }
 
@@ -65,7 +65,7 @@ test("more words than there is room for end in a warning", async () => {
 });
 
 test("any bytes parse without a trap, and values stay within the text", async () => {
-  const { k, parse } = await fresh();
+  const { m, k, parse } = await fresh();
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 300 }), (bytes) => {
       parse(bytes);
@@ -73,7 +73,7 @@ test("any bytes parse without a trap, and values stay within the text", async ()
         k.numberOf(option, 0n);
         const word = k.last(option);
         if (word === 0xffff_ffff) continue;
-        const start = k.valueOf(word) - TEXT;
+        const start = m.kernel.textOf(word) - TEXT;
         expect(start).toBeGreaterThanOrEqual(0);
         expect(start + k.valueBytesOf(word)).toBeLessThanOrEqual(bytes.length);
       }
