@@ -76,6 +76,7 @@ export function emitModule(module: Module, options: EmitOptions): EmitResult {
     ...(hosted?.text ?? []),
     "basalt_text_end:",
     "[section .text.cold]",
+    "basalt_cold:",
     ...compiled.flatMap((e) => coldPart(e)),
     "basalt_cold_end:",
     "[section .rodata]",

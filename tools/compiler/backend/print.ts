@@ -198,7 +198,9 @@ class Printer {
     const scratch = `rsp+${this.func.outgoingBytes}`;
     // tools/check/binary allows privileged instructions between these labels only, as the row has them.
     if (inst.name) this.lines.push(`${unique}.insn.${inst.name}:`);
+    const home = this.lines;
     for (const line of inst.template ?? []) {
+      if (this.enterSection(line, home)) continue;
       const text = line
         .replaceAll("%l", unique)
         .replaceAll("%s", scratch)
@@ -206,7 +208,24 @@ class Printer {
       if (this.options.allSites && inst.asmOperands?.some((a) => a.operand.kind === "mem" && text.includes(this.memory(a.operand)))) this.site({ ...inst, trap: Kind.MEMORY_OUT_OF_BOUNDS });
       this.text(text);
     }
+    this.lines = home;
     if (inst.name) this.lines.push(`${unique}.insn.end:`);
+  }
+
+  /**
+   * A guarded instruction has parts elsewhere: its fix-up behind the cold blocks, its row among the fix-ups. The
+   * block itself may be a cold one.
+   */
+  private enterSection(line: string, home: string[]): boolean {
+    if (line === "[section .text.cold]") this.lines = this.stubLines;
+    else if (line === "[section .fixup]") {
+      this.lines = home;
+      home.push(line);
+    } else if (line === "[section .text]") {
+      this.lines = home;
+      home.push(home === this.out.cold ? "[section .text.cold]" : line);
+    } else return false;
+    return true;
   }
 
   private templateOperand(operand: Operand | undefined, suffix: string): string {
