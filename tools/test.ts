@@ -116,7 +116,6 @@ function vitest(project: string): Suite {
 const SUITES: Suite[] = [
   check("format and lint", "biome", "check", "--error-on-warnings", "."),
   check("types", "tsc", "-p", "tsconfig.json"),
-  check("kernel types", "tsc", "-p", "kernel/tsconfig.json", "--noEmit"),
   image,
   vitest("unit"),
   vitest("compiler"),

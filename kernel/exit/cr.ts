@@ -125,7 +125,8 @@ export function setCr0(vcpu: Vcpu, wanted: u64): bool {
   if (reloadsPdptes(vcpu, old, value, efer) && !loadPdptes(vcpu, readCr3(vcpu))) return false;
   if ((value & PE) == 0 && !vcpu.unrestricted && (old & PE) != 0) return refuseRealMode(vcpu);
   writeCr0(vcpu, value);
-  if (((old ^ value) & PG) != 0 && (efer & EFER_LME) != 0) writeEfer(vcpu, (value & PG) != 0 ? efer | EFER_LMA : efer & ~EFER_LMA);
+  if (((old ^ value) & PG) != 0 && (efer & EFER_LME) != 0)
+    writeEfer(vcpu, (value & PG) != 0 ? efer | EFER_LMA : efer & ~EFER_LMA);
   if (((old ^ value) & (PG | WP)) != 0) flushGuest(vcpu);
   return true;
 }

@@ -5,7 +5,14 @@ import { Walk } from "../mm/gva";
 import { queueException, Vector } from "../vcpu/event";
 import { Segment, SegmentBit } from "../vcpu/exit";
 import { Vcpu } from "../vcpu/vcpu";
-import { readSegmentAccess, readSegmentBase, readSegmentLimit, readTableBase, readTableLimit, writeSegment } from "../vendor";
+import {
+  readSegmentAccess,
+  readSegmentBase,
+  readSegmentLimit,
+  readTableBase,
+  readTableLimit,
+  writeSegment,
+} from "../vendor";
 import { readLinear, writeLinear } from "./linear";
 
 const TABLE_INDICATOR: u32 = 4;
@@ -22,7 +29,8 @@ export function descriptorAddress(selector: u32): u64 {
     if (offset == 0 || offset + 7 > readTableLimit(0)) return 0;
     return readTableBase(0) + offset;
   }
-  if ((readSegmentAccess(Segment.LDTR) & SegmentBit.UNUSABLE) != 0 || offset + 7 > readSegmentLimit(Segment.LDTR)) return 0;
+  if ((readSegmentAccess(Segment.LDTR) & SegmentBit.UNUSABLE) != 0 || offset + 7 > readSegmentLimit(Segment.LDTR))
+    return 0;
   return readSegmentBase(Segment.LDTR) + offset;
 }
 

@@ -24,71 +24,137 @@ import { onXsetbv } from "./xsetbv";
 
 export function dispatch(vcpu: Vcpu): void {
   switch (vcpu.exitReason) {
-    case Exit.EXCEPTION_OR_NMI: return onExceptionOrNmi(vcpu);
-    case Exit.EXTERNAL_INTERRUPT: return onExternalInterrupt(vcpu);
-    case Exit.TRIPLE_FAULT: return onTripleFault(vcpu);
-    case Exit.INIT_SIGNAL: return onInit(vcpu);
-    case Exit.STARTUP_IPI: return onSipi(vcpu);
-    case Exit.IO_SMI: return onUnexpected(vcpu);
-    case Exit.OTHER_SMI: return onUnexpected(vcpu);
-    case Exit.INTERRUPT_WINDOW: return onInterruptWindow(vcpu);
-    case Exit.NMI_WINDOW: return onNmiWindow(vcpu);
-    case Exit.TASK_SWITCH: return onTaskSwitch(vcpu);
-    case Exit.CPUID: return onCpuid(vcpu);
-    case Exit.GETSEC: return onUndefined(vcpu);
-    case Exit.HLT: return onHlt(vcpu);
-    case Exit.INVD: return onInvd(vcpu);
-    case Exit.INVLPG: return onInvlpg(vcpu);
-    case Exit.RDPMC: return onRdpmc(vcpu);
-    case Exit.RDTSC: return onRdtsc(vcpu);
-    case Exit.RSM: return onUndefined(vcpu);
-    case Exit.VMCALL: return onHypercall(vcpu);
-    case Exit.VMCLEAR: return onUndefined(vcpu);
-    case Exit.VMLAUNCH: return onUndefined(vcpu);
-    case Exit.VMPTRLD: return onUndefined(vcpu);
-    case Exit.VMPTRST: return onUndefined(vcpu);
-    case Exit.VMREAD: return onUndefined(vcpu);
-    case Exit.VMRESUME: return onUndefined(vcpu);
-    case Exit.VMWRITE: return onUndefined(vcpu);
-    case Exit.VMXOFF: return onUndefined(vcpu);
-    case Exit.VMXON: return onUndefined(vcpu);
-    case Exit.CR_ACCESS: return onCrAccess(vcpu);
-    case Exit.DR_ACCESS: return onDrAccess(vcpu);
-    case Exit.IO_INSTRUCTION: return onPort(vcpu);
-    case Exit.RDMSR: return onRdmsr(vcpu);
-    case Exit.WRMSR: return onWrmsr(vcpu);
-    case Exit.MWAIT: return onMwait(vcpu);
-    case Exit.MONITOR_TRAP: return; // never asked for
-    case Exit.MONITOR: return onMonitor(vcpu);
-    case Exit.PAUSE: return onPause(vcpu);
-    case Exit.TPR_BELOW_THRESHOLD: return onTprBelowThreshold(vcpu);
-    case Exit.APIC_ACCESS: return onApicAccess(vcpu);
-    case Exit.VIRTUALIZED_EOI: return onVirtualizedEoi(vcpu);
-    case Exit.GDTR_IDTR: return onUnexpected(vcpu);
-    case Exit.LDTR_TR: return onUnexpected(vcpu);
-    case Exit.EPT_VIOLATION: return onEptViolation(vcpu);
-    case Exit.EPT_MISCONFIGURATION: return onEptMisconfiguration(vcpu);
-    case Exit.INVEPT: return onUndefined(vcpu);
-    case Exit.RDTSCP: return onRdtscp(vcpu);
-    case Exit.PREEMPTION_TIMER: return onPreemptionTimer(vcpu);
-    case Exit.INVVPID: return onUndefined(vcpu);
-    case Exit.WBINVD: return onWbinvd(vcpu);
-    case Exit.XSETBV: return onXsetbv(vcpu);
-    case Exit.APIC_WRITE: return onApicWrite(vcpu);
-    case Exit.RDRAND: return onRdrand(vcpu);
-    case Exit.INVPCID: return onUndefined(vcpu);
-    case Exit.VMFUNC: return onUndefined(vcpu);
-    case Exit.ENCLS: return onUndefined(vcpu);
-    case Exit.RDSEED: return onRdrand(vcpu);
-    case Exit.PML_FULL: return onUnexpected(vcpu);
-    case Exit.XSAVES: return onUndefined(vcpu);
-    case Exit.XRSTORS: return onUndefined(vcpu);
-    case Exit.PCONFIG: return onUndefined(vcpu);
-    case Exit.SPP_EVENT: return onUnexpected(vcpu);
-    case Exit.UMWAIT: return onUndefined(vcpu);
-    case Exit.TPAUSE: return onUndefined(vcpu);
-    case Exit.LOADIWKEY: return onUndefined(vcpu);
-    case Exit.ENCLV: return onUndefined(vcpu);
-    default: return onUnexpected(vcpu);
+    case Exit.EXCEPTION_OR_NMI:
+      return onExceptionOrNmi(vcpu);
+    case Exit.EXTERNAL_INTERRUPT:
+      return onExternalInterrupt(vcpu);
+    case Exit.TRIPLE_FAULT:
+      return onTripleFault(vcpu);
+    case Exit.INIT_SIGNAL:
+      return onInit(vcpu);
+    case Exit.STARTUP_IPI:
+      return onSipi(vcpu);
+    case Exit.IO_SMI:
+      return onUnexpected(vcpu);
+    case Exit.OTHER_SMI:
+      return onUnexpected(vcpu);
+    case Exit.INTERRUPT_WINDOW:
+      return onInterruptWindow(vcpu);
+    case Exit.NMI_WINDOW:
+      return onNmiWindow(vcpu);
+    case Exit.TASK_SWITCH:
+      return onTaskSwitch(vcpu);
+    case Exit.CPUID:
+      return onCpuid(vcpu);
+    case Exit.GETSEC:
+      return onUndefined(vcpu);
+    case Exit.HLT:
+      return onHlt(vcpu);
+    case Exit.INVD:
+      return onInvd(vcpu);
+    case Exit.INVLPG:
+      return onInvlpg(vcpu);
+    case Exit.RDPMC:
+      return onRdpmc(vcpu);
+    case Exit.RDTSC:
+      return onRdtsc(vcpu);
+    case Exit.RSM:
+      return onUndefined(vcpu);
+    case Exit.VMCALL:
+      return onHypercall(vcpu);
+    case Exit.VMCLEAR:
+      return onUndefined(vcpu);
+    case Exit.VMLAUNCH:
+      return onUndefined(vcpu);
+    case Exit.VMPTRLD:
+      return onUndefined(vcpu);
+    case Exit.VMPTRST:
+      return onUndefined(vcpu);
+    case Exit.VMREAD:
+      return onUndefined(vcpu);
+    case Exit.VMRESUME:
+      return onUndefined(vcpu);
+    case Exit.VMWRITE:
+      return onUndefined(vcpu);
+    case Exit.VMXOFF:
+      return onUndefined(vcpu);
+    case Exit.VMXON:
+      return onUndefined(vcpu);
+    case Exit.CR_ACCESS:
+      return onCrAccess(vcpu);
+    case Exit.DR_ACCESS:
+      return onDrAccess(vcpu);
+    case Exit.IO_INSTRUCTION:
+      return onPort(vcpu);
+    case Exit.RDMSR:
+      return onRdmsr(vcpu);
+    case Exit.WRMSR:
+      return onWrmsr(vcpu);
+    case Exit.MWAIT:
+      return onMwait(vcpu);
+    case Exit.MONITOR_TRAP:
+      return; // never asked for
+    case Exit.MONITOR:
+      return onMonitor(vcpu);
+    case Exit.PAUSE:
+      return onPause(vcpu);
+    case Exit.TPR_BELOW_THRESHOLD:
+      return onTprBelowThreshold(vcpu);
+    case Exit.APIC_ACCESS:
+      return onApicAccess(vcpu);
+    case Exit.VIRTUALIZED_EOI:
+      return onVirtualizedEoi(vcpu);
+    case Exit.GDTR_IDTR:
+      return onUnexpected(vcpu);
+    case Exit.LDTR_TR:
+      return onUnexpected(vcpu);
+    case Exit.EPT_VIOLATION:
+      return onEptViolation(vcpu);
+    case Exit.EPT_MISCONFIGURATION:
+      return onEptMisconfiguration(vcpu);
+    case Exit.INVEPT:
+      return onUndefined(vcpu);
+    case Exit.RDTSCP:
+      return onRdtscp(vcpu);
+    case Exit.PREEMPTION_TIMER:
+      return onPreemptionTimer(vcpu);
+    case Exit.INVVPID:
+      return onUndefined(vcpu);
+    case Exit.WBINVD:
+      return onWbinvd(vcpu);
+    case Exit.XSETBV:
+      return onXsetbv(vcpu);
+    case Exit.APIC_WRITE:
+      return onApicWrite(vcpu);
+    case Exit.RDRAND:
+      return onRdrand(vcpu);
+    case Exit.INVPCID:
+      return onUndefined(vcpu);
+    case Exit.VMFUNC:
+      return onUndefined(vcpu);
+    case Exit.ENCLS:
+      return onUndefined(vcpu);
+    case Exit.RDSEED:
+      return onRdrand(vcpu);
+    case Exit.PML_FULL:
+      return onUnexpected(vcpu);
+    case Exit.XSAVES:
+      return onUndefined(vcpu);
+    case Exit.XRSTORS:
+      return onUndefined(vcpu);
+    case Exit.PCONFIG:
+      return onUndefined(vcpu);
+    case Exit.SPP_EVENT:
+      return onUnexpected(vcpu);
+    case Exit.UMWAIT:
+      return onUndefined(vcpu);
+    case Exit.TPAUSE:
+      return onUndefined(vcpu);
+    case Exit.LOADIWKEY:
+      return onUndefined(vcpu);
+    case Exit.ENCLV:
+      return onUndefined(vcpu);
+    default:
+      return onUnexpected(vcpu);
   }
 }

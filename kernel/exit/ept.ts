@@ -24,7 +24,8 @@ export function onEptViolation(vcpu: Vcpu): void {
   const there = (access & Access.WRITE) != 0 ? writableBytesAt(ram, gpa) : bytesAt(ram, gpa);
   if (there != 0 && mapOnTouch(vcpu.vm, gpa) == Status.OK) return;
   if (vcpu.event) stopWithReport(vcpu, "the delivery of an event touches what is not memory");
-  else if ((access & Access.FETCH) != 0) raiseUd(vcpu); // all ones on the bus: FF FF
+  else if ((access & Access.FETCH) != 0)
+    raiseUd(vcpu); // all ones on the bus: FF FF
   else if ((access & Access.FINAL) == 0 && (access & Access.GVA_VALID) != 0) walkFails(vcpu);
   else emulateAt(vcpu);
 }
@@ -34,7 +35,8 @@ function walkFails(vcpu: Vcpu): void {
   readPaging(vcpu);
   const write = (vcpu.exitAccess & Access.WRITE) != 0 ? <u32>Walk.WRITE : 0;
   const fetch = (vcpu.exitAccess & Access.FETCH) != 0 ? <u32>Walk.FETCH : 0;
-  if (translate(vcpu, vcpu.exitGva, ordinary(write | fetch))) stopWithReport(vcpu, "an EPT violation in a page walk that succeeds");
+  if (translate(vcpu, vcpu.exitGva, ordinary(write | fetch)))
+    stopWithReport(vcpu, "an EPT violation in a page walk that succeeds");
 }
 
 /** Never made on purpose: our tables are wrong. */

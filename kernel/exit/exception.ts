@@ -5,7 +5,16 @@
 import { raiseMachineCheck, raiseNmi } from "../cpu/insn";
 import { EventBit, EventType, queueDebug, queueException, Vector } from "../vcpu/event";
 import { Vcpu } from "../vcpu/vcpu";
-import { matchSingleStep, readInterruptionError, readInterruptionInfo, readQualification, readRflags, recoverEvent, restoreNmiBlocking, skipIcebp } from "../vendor";
+import {
+  matchSingleStep,
+  readInterruptionError,
+  readInterruptionInfo,
+  readQualification,
+  readRflags,
+  recoverEvent,
+  restoreNmiBlocking,
+  skipIcebp,
+} from "../vendor";
 
 /** B0..B3, BLD, BD, BS, BT, RTM of an exit qualification; DR6 has BLD and RTM inverted. */
 const DR6_FROM_QUALIFICATION: u64 = 0xe00f;
@@ -15,7 +24,8 @@ export function onExceptionOrNmi(vcpu: Vcpu): void {
   const type = (info & EventBit.TYPE_MASK) >> EventBit.TYPE_SHIFT;
   const vector = info & 0xff;
   recoverEvent(vcpu);
-  if (type == EventType.NMI) raiseNmi(); // its handler's IRET ends the blocking of NMIs
+  if (type == EventType.NMI)
+    raiseNmi(); // its handler's IRET ends the blocking of NMIs
   else if (vector == Vector.MC) raiseMachineCheck();
   else reflect(vcpu, vector, type, info);
 }

@@ -81,8 +81,22 @@ export function writePredCmd(value: u64): bool {
 
 /** What the host's processor says of its bugs, as far as it concerns software in a guest. */
 const CAPABILITIES_SHOWN: u64 =
-  (1 << 0) | (1 << 1) | (1 << 2) | (1 << 4) | (1 << 5) | (1 << 6) | (1 << 8) | (1 << 13) | (1 << 14) | (1 << 15) |
-  (1 << 17) | (1 << 20) | (1 << 24) | (1 << 26) | (1 << 27) | (1 << 28);
+  (1 << 0) |
+  (1 << 1) |
+  (1 << 2) |
+  (1 << 4) |
+  (1 << 5) |
+  (1 << 6) |
+  (1 << 8) |
+  (1 << 13) |
+  (1 << 14) |
+  (1 << 15) |
+  (1 << 17) |
+  (1 << 20) |
+  (1 << 24) |
+  (1 << 26) |
+  (1 << 27) |
+  (1 << 28);
 /** SKIP_L1DFL_VMENTRY: nested guests are not ours. */
 const SKIP_L1DFL: u64 = 1 << 3;
 

@@ -3,7 +3,17 @@
 import { begin, bytes, dec, end, hex, Level, str } from "../lib/log";
 import { Segment } from "../vcpu/exit";
 import { Gpr, Vcpu } from "../vcpu/vcpu";
-import { readCr0, readCr3, readCr4, readEfer, readGpr, readQualification, readRflags, readRip, readSegmentBase } from "../vendor";
+import {
+  readCr0,
+  readCr3,
+  readCr4,
+  readEfer,
+  readGpr,
+  readQualification,
+  readRflags,
+  readRip,
+  readSegmentBase,
+} from "../vendor";
 import { fetchInstruction } from "./fetch";
 
 const NAMES: usize = memory.data<u8>([

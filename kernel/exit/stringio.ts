@@ -5,7 +5,16 @@
 import { Walk } from "../mm/gva";
 import { PortAccess, Segment, SegmentBit } from "../vcpu/exit";
 import { Gpr, gpr, setGpr, Vcpu } from "../vcpu/vcpu";
-import { advance, codeSizeLog2, hasStringInfo, readInstructionInfo, readRflags, readSegmentAccess, readSegmentBase, readSegmentLimit } from "../vendor";
+import {
+  advance,
+  codeSizeLog2,
+  hasStringInfo,
+  readInstructionInfo,
+  readRflags,
+  readSegmentAccess,
+  readSegmentBase,
+  readSegmentLimit,
+} from "../vendor";
 import { portRead, portWrite } from "../vdev/bus";
 import { codeOf, insnOf } from "./access";
 import { decode } from "./decode";

@@ -31,7 +31,18 @@ import {
   writeRsp,
   writeSegment,
 } from "../vendor";
-import { accessOf, baseOf, limitOf, loadLdtr, loadTaskSegment, loadVirtual8086, readDescriptor, refuse, SYSTEM_ACCESS, writeDescriptor } from "./descriptor";
+import {
+  accessOf,
+  baseOf,
+  limitOf,
+  loadLdtr,
+  loadTaskSegment,
+  loadVirtual8086,
+  readDescriptor,
+  refuse,
+  SYSTEM_ACCESS,
+  writeDescriptor,
+} from "./descriptor";
 import { loadPdptes } from "./pdpte";
 import { readLinear, readPaging, writeLinear, writeOperand } from "./linear";
 import { checkSegment, linearOf } from "./stringio";
@@ -94,7 +105,8 @@ function switchTask(vcpu: Vcpu, selector: u32, source: u32, event: u32): bool {
   const wide = (accessOf(descriptor) & 8) != 0;
   if (!checkTss(vcpu, selector, descriptor, source, wide)) return false;
   const oldSelector = readSelector(Segment.TR);
-  if (!readLinear(vcpu, baseOf(descriptor), vcpu.scratch + NEW, wide ? TSS32_BYTES : TSS16_BYTES, SYSTEM_ACCESS)) return false;
+  if (!readLinear(vcpu, baseOf(descriptor), vcpu.scratch + NEW, wide ? TSS32_BYTES : TSS16_BYTES, SYSTEM_ACCESS))
+    return false;
   if (!saveOld(vcpu, source, event)) return false;
   if ((source == Source.IRET || source == Source.JMP) && !setBusy(vcpu, oldSelector, false)) return false;
   if (source != Source.IRET && !setBusy(vcpu, selector, true)) return false;
@@ -129,7 +141,10 @@ function saveOld(vcpu: Vcpu, source: u32, event: u32): bool {
 
 /** CALL, JMP, IRET and software interrupts return behind themselves; faults and interrupts to where they struck. */
 function skipsInstruction(source: u32, event: u32): bool {
-  return source != Source.GATE || (event & EventBit.TYPE_MASK) >> <u32>EventBit.TYPE_SHIFT >= <u32>EventType.SOFTWARE_INTERRUPT;
+  return (
+    source != Source.GATE ||
+    (event & EventBit.TYPE_MASK) >> <u32>EventBit.TYPE_SHIFT >= <u32>EventType.SOFTWARE_INTERRUPT
+  );
 }
 
 function saveOld32(vcpu: Vcpu, base: u64, image: usize, rip: u64, flags: u64): bool {
@@ -193,7 +208,9 @@ function loadCr3(vcpu: Vcpu, cr3: u64): bool {
 
 function loadGeneral(vcpu: Vcpu, image: usize, wide: bool): void {
   for (let i: u32 = 0; i < 8; i++) {
-    const value = wide ? <u64>load<u32>(image + ((<usize>i) << 2), EAX) : <u64>load<u16>(image + ((<usize>i) << 1), AX16);
+    const value = wide
+      ? <u64>load<u32>(image + ((<usize>i) << 2), EAX)
+      : <u64>load<u16>(image + ((<usize>i) << 1), AX16);
     writeGpr(vcpu, i, wide ? value : (readGpr(vcpu, i) & 0xffff_0000) | value);
   }
 }

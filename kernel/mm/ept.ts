@@ -224,7 +224,8 @@ export function mapEpt(vm: u32, root: u64, gpa: u64, hpa: u64, bytes: u64, acces
 function fitting(gpa: u64, hpa: u64, bytes: u64, limit: u32): u32 {
   for (let log2: u32 = 30; log2 > 12; log2 -= 9) {
     const size = (<u64>1) << log2;
-    if (log2 <= limit && ((gpa | hpa) & (size - 1)) == 0 && bytes >= size && uniformType(hpa, log2) != MIXED) return log2;
+    if (log2 <= limit && ((gpa | hpa) & (size - 1)) == 0 && bytes >= size && uniformType(hpa, log2) != MIXED)
+      return log2;
   }
   return 12;
 }

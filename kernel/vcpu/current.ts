@@ -62,7 +62,7 @@ export function virt(): Virt {
 }
 
 export function virtAt(cpu: u32): Virt {
-  return changetype<Virt>(PERCPU_BASE + (<usize>cpu) * PERCPU_BYTES + PERCPU_VIRT);
+  return changetype<Virt>(PERCPU_BASE + <usize>cpu * PERCPU_BYTES + PERCPU_VIRT);
 }
 
 /** EPT generation of VM `number` up to which this CPU has forgotten translations (vmx/vpid.ts). */

@@ -124,7 +124,7 @@ export const enum Without {
 
 /** The Vm whose arena is slot `number`. Only valid under that VM's HOST_CR3. */
 export function vmAt(number: u32): Vm {
-  return changetype<Vm>(ARENA_BASE + (<usize>number) * ARENA_BYTES);
+  return changetype<Vm>(ARENA_BASE + <usize>number * ARENA_BYTES);
 }
 
 /**
@@ -145,14 +145,15 @@ export function arenaPaOf(vm: Vm, ptr: usize): u64 {
 
 /** vCPU `index` of the VM. The caller checked index < vm.vcpuCount. */
 export function vcpuOf(vm: Vm, index: u32): Vcpu {
-  return changetype<Vcpu>(load<usize>(vm.vcpus + (<usize>index) * sizeof<usize>()));
+  return changetype<Vcpu>(load<usize>(vm.vcpus + <usize>index * sizeof<usize>()));
 }
 
 export function slotOf(vm: Vm, index: u32): Slot {
-  return changetype<Slot>(vm.slots + (<usize>index) * SLOT_BYTES);
+  return changetype<Slot>(vm.slots + <usize>index * SLOT_BYTES);
 }
 
-if (offsetof<Vm>("slotCount") - offsetof<Vm>("mainGpa") != offsetof<GuestRam>("slotCount")) ERROR("Vm does not hold a GuestRam");
+if (offsetof<Vm>("slotCount") - offsetof<Vm>("mainGpa") != offsetof<GuestRam>("slotCount"))
+  ERROR("Vm does not hold a GuestRam");
 
 /** The VM's memory, as mm/guestmem.ts and mm/gva.ts take it. */
 export function ramOf(vm: Vm): GuestRam {

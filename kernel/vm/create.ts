@@ -133,7 +133,7 @@ function leafLimit(asked: u32): u32 {
 function createCpu(vm: Vm, index: u32): Status {
   const at = arenaAlloc(vm, offsetof<Vcpu>(), 64);
   if (!at) return Status.NO_MEMORY;
-  store<usize>(vm.vcpus + (<usize>index) * sizeof<usize>(), at);
+  store<usize>(vm.vcpus + <usize>index * sizeof<usize>(), at);
   const vcpu = changetype<Vcpu>(at);
   vcpu.vm = vm;
   vcpu.index = index;
@@ -167,7 +167,7 @@ function entryFlags(): u32 {
 
 /** The VMCS, once the local APIC exists. */
 function finishCpu(vm: Vm, index: u32): Status {
-  const vcpu = changetype<Vcpu>(load<usize>(vm.vcpus + (<usize>index) * sizeof<usize>()));
+  const vcpu = changetype<Vcpu>(load<usize>(vm.vcpus + <usize>index * sizeof<usize>()));
   const p = changetype<GuestPaging>(vcpu.paging);
   p.physBits = physBits();
   p.gigabytePages = has(Feature.PDPE1GB) ? 1 : 0;
@@ -266,7 +266,7 @@ export function scrubSome(number: u32): bool {
 
 function destroyCpus(vm: Vm): void {
   for (let i: u32 = 0; i < vm.vcpuCount; i++) {
-    const at = load<usize>(vm.vcpus + (<usize>i) * sizeof<usize>());
+    const at = load<usize>(vm.vcpus + <usize>i * sizeof<usize>());
     if (at) destroyVcpu(changetype<Vcpu>(at));
   }
   destroyBitmaps(vm);
@@ -277,6 +277,7 @@ export function createIdentityRoot(): u64 {
   const root = allocFrame(Owner.TABLE);
   if (!root) return 0;
   // Present, writable, user, accessed, dirty, large.
-  for (let i: u64 = 0; i < 1024; i += 2) writeEntry(root + (i << 2), (i << 22) | 0xe7 | ((((i + 1) << 22) | 0xe7) << 32));
+  for (let i: u64 = 0; i < 1024; i += 2)
+    writeEntry(root + (i << 2), (i << 22) | 0xe7 | ((((i + 1) << 22) | 0xe7) << 32));
   return root;
 }

@@ -58,7 +58,8 @@ export function slotName(slot: VmSlot): usize {
 /** Takes a free number; MAX_VMS if there is none. */
 export function takeNumber(): u32 {
   for (let i: u32 = 0; i < MAX_VMS; i++) {
-    if (atomic.cmpxchg<u32>(changetype<usize>(slotAt(i)), SlotState.FREE, SlotState.BUILDING) == SlotState.FREE) return i;
+    if (atomic.cmpxchg<u32>(changetype<usize>(slotAt(i)), SlotState.FREE, SlotState.BUILDING) == SlotState.FREE)
+      return i;
   }
   return MAX_VMS;
 }

@@ -35,7 +35,8 @@ export function kickTask(task: Task): void {
   if (moveState(task, TaskState.BLOCKED, TaskState.READY)) {
     task.wakeups += 1;
     tellCpu(task.cpu, HostWork.WOKEN);
-  } else if (stateOf(task) == TaskState.RUNNING && task.cpu != here()) apic.sendFixed(Vector.KICK, cpuAt(task.cpu).apicId);
+  } else if (stateOf(task) == TaskState.RUNNING && task.cpu != here())
+    apic.sendFixed(Vector.KICK, cpuAt(task.cpu).apicId);
 }
 
 /** Sends what handlers asked for: every vCPU in Vm.kicks gets attention. */

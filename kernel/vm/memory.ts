@@ -96,7 +96,9 @@ function scrubAndMap(vm: Vm): Status {
   for (let i: u32 = 0; i < vm.slotCount; i++) {
     const slot = slotOf(vm, i);
     fillGuest(ramOf(vm), slot.gpa, 0, slot.bytes);
-    const status = vm.lazyMap ? reserveEpt(vm.eptRoot, slot.gpa, slot.bytes) : mapSlot(vm, slot.gpa, slot.bytes, slot.kind);
+    const status = vm.lazyMap
+      ? reserveEpt(vm.eptRoot, slot.gpa, slot.bytes)
+      : mapSlot(vm, slot.gpa, slot.bytes, slot.kind);
     if (status) return status;
   }
   return Status.OK;
@@ -116,7 +118,12 @@ function mapSlot(vm: Vm, gpa: u64, bytes: u64, kind: u32): Status {
 
 /** Bytes from `gpa` to the end of its run. */
 function contiguous(vm: Vm, gpa: u64): u64 {
-  if (gpa >= GIB && (gpa & (GIB - 1)) == 0 && frameBehind(vm, gpa + GIB - TWO_MIB) == frameBehind(vm, gpa) + GIB - TWO_MIB) return GIB;
+  if (
+    gpa >= GIB &&
+    (gpa & (GIB - 1)) == 0 &&
+    frameBehind(vm, gpa + GIB - TWO_MIB) == frameBehind(vm, gpa) + GIB - TWO_MIB
+  )
+    return GIB;
   return TWO_MIB - (gpa & (TWO_MIB - 1));
 }
 

@@ -74,7 +74,8 @@ function goToSleep(task: Task, vcpu: Vcpu): void {
   moveState(task, TaskState.RUNNING, TaskState.BLOCKED);
   if (slotAt(task.vm).paused) return; // resuming wakes all
   const pending = atomic.load<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("pending"));
-  if (pending != 0 || task.timerDue != 0 || slotAt(task.vm).stopping != 0) moveState(task, TaskState.BLOCKED, TaskState.READY);
+  if (pending != 0 || task.timerDue != 0 || slotAt(task.vm).stopping != 0)
+    moveState(task, TaskState.BLOCKED, TaskState.READY);
 }
 
 // ---- Address spaces and register state
@@ -150,7 +151,12 @@ export function retire(task: Task, slot: VmSlot): void {
 function loop(vcpu: Vcpu, task: Task): u32 {
   const mine = virt();
   while (true) {
-    if ((atomic.load<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("pending")) | atomic.load<u32>(changetype<usize>(mine) + offsetof<Virt>("work")) | task.timerDue) != 0) {
+    if (
+      (atomic.load<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("pending")) |
+        atomic.load<u32>(changetype<usize>(mine) + offsetof<Virt>("work")) |
+        task.timerDue) !=
+      0
+    ) {
       const turn = attend(vcpu, task);
       if (turn != Turn.GO_ON) return turn;
     }

@@ -66,7 +66,8 @@ function dropEnded(v: Virt): void {
   }
   if (stateOf(changetype<Task>(head)) != TaskState.ENDED) return;
   const next = changetype<Task>(head).next;
-  if (atomic.cmpxchg<usize>(changetype<usize>(v) + offsetof<Virt>("tasks"), head, next) == head) free(changetype<Task>(head));
+  if (atomic.cmpxchg<usize>(changetype<usize>(v) + offsetof<Virt>("tasks"), head, next) == head)
+    free(changetype<Task>(head));
 }
 
 /** The task's number may be used again; returns what came after it. */
@@ -150,7 +151,8 @@ function chargeCap(task: Task, ran: u64, now: u64): void {
   }
   task.windowTicks += ran;
   const allowed = (window * <u64>task.cap) / 100;
-  if (task.windowTicks >= allowed) task.notBefore = task.windowStart + max(window, (task.windowTicks * 100) / <u64>task.cap);
+  if (task.windowTicks >= allowed)
+    task.notBefore = task.windowStart + max(window, (task.windowTicks * 100) / <u64>task.cap);
 }
 
 /**
@@ -195,7 +197,11 @@ export function considerWoken(running: Task, now: u64): bool {
   for (let at = headOf(virt()); at != 0; at = changetype<Task>(at).next) {
     const task = changetype<Task>(at);
     if (at == changetype<usize>(running) || stateOf(task) != TaskState.READY) continue;
-    if (max(task.virtualTime, virt().floorTime) + fromNanoseconds(SLICE_NANOSECONDS) < running.virtualTime + (now - running.startedAt)) return true;
+    if (
+      max(task.virtualTime, virt().floorTime) + fromNanoseconds(SLICE_NANOSECONDS) <
+      running.virtualTime + (now - running.startedAt)
+    )
+      return true;
     startSlice(now);
   }
   return false;

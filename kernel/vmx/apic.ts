@@ -39,8 +39,13 @@ export function apicFeatures(vcpu: Vcpu): u32 {
   const without = vcpu.vm.without;
   if ((vcpu.procControls & Proc.TPR_SHADOW) == 0) return 0;
   let features: u32 = ApicFeature.TPR_SHADOW;
-  if (mayBeOne(c.proc2, Proc2.VIRTUALIZE_APIC_ACCESSES) && (without & Without.APIC_ACCESS) == 0) features |= ApicFeature.ACCESS_PAGE;
-  if ((without & Without.APIC_REGISTERS) != 0 || !mayBeOne(c.proc2, Proc2.APIC_REGISTER_VIRTUALIZATION | Proc2.VIRTUAL_INTERRUPT_DELIVERY)) return features;
+  if (mayBeOne(c.proc2, Proc2.VIRTUALIZE_APIC_ACCESSES) && (without & Without.APIC_ACCESS) == 0)
+    features |= ApicFeature.ACCESS_PAGE;
+  if (
+    (without & Without.APIC_REGISTERS) != 0 ||
+    !mayBeOne(c.proc2, Proc2.APIC_REGISTER_VIRTUALIZATION | Proc2.VIRTUAL_INTERRUPT_DELIVERY)
+  )
+    return features;
   features |= ApicFeature.REGISTERS | ApicFeature.DELIVERY;
   if (mayBeOne(c.proc2, Proc2.VIRTUALIZE_X2APIC)) features |= ApicFeature.X2APIC;
   return features;
@@ -52,10 +57,18 @@ export function apicFeatures(vcpu: Vcpu): u32 {
  */
 export function setApicMode(vcpu: Vcpu, mode: u32, accessPage: bool): void {
   const features = apicFeatures(vcpu);
-  let controls = vcpu.procControls2 & ~(Proc2.VIRTUALIZE_APIC_ACCESSES | Proc2.VIRTUALIZE_X2APIC | Proc2.APIC_REGISTER_VIRTUALIZATION | Proc2.VIRTUAL_INTERRUPT_DELIVERY);
+  let controls =
+    vcpu.procControls2 &
+    ~(
+      Proc2.VIRTUALIZE_APIC_ACCESSES |
+      Proc2.VIRTUALIZE_X2APIC |
+      Proc2.APIC_REGISTER_VIRTUALIZATION |
+      Proc2.VIRTUAL_INTERRUPT_DELIVERY
+    );
   if ((features & ApicFeature.DELIVERY) != 0 && mode != ApicMode.DISABLED) controls |= Proc2.VIRTUAL_INTERRUPT_DELIVERY;
   const x2 = mode == ApicMode.X2APIC && (features & ApicFeature.X2APIC) != 0;
-  const paged = mode == ApicMode.XAPIC && accessPage && vcpu.vm.apicAccessPa != 0 && (features & ApicFeature.ACCESS_PAGE) != 0;
+  const paged =
+    mode == ApicMode.XAPIC && accessPage && vcpu.vm.apicAccessPa != 0 && (features & ApicFeature.ACCESS_PAGE) != 0;
   if (x2) controls |= Proc2.VIRTUALIZE_X2APIC;
   if (paged) {
     controls |= Proc2.VIRTUALIZE_APIC_ACCESSES;

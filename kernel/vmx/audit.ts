@@ -65,7 +65,7 @@ export function auditControls(vcpu: Vcpu): string {
 
 /** Bits that must be 1 are, and no bit that must be 0 is. */
 function within(pair: u64, value: u32): bool {
-  return (value & <u32>pair) == <u32>pair && (value & ~<u32>(pair >> 32)) == 0;
+  return (value & <u32>pair) == <u32>pair && (value & ~(<u32>(pair >> 32))) == 0;
 }
 
 function auditDependencies(vcpu: Vcpu): string {
@@ -78,13 +78,21 @@ function auditDependencies(vcpu: Vcpu): string {
   if ((proc & Proc.IO_BITMAPS) != 0 && unaligned(Field.IO_BITMAP_B)) return "IO_BITMAP_B";
   if ((proc & Proc.MSR_BITMAPS) != 0 && unaligned(Field.MSR_BITMAP)) return "MSR_BITMAP";
   if ((proc & Proc.TPR_SHADOW) != 0 && unaligned(Field.VIRTUAL_APIC_ADDRESS)) return "VIRTUAL_APIC_ADDRESS";
-  const apic = proc2 & (Proc2.VIRTUALIZE_X2APIC | Proc2.APIC_REGISTER_VIRTUALIZATION | Proc2.VIRTUAL_INTERRUPT_DELIVERY);
+  const apic =
+    proc2 & (Proc2.VIRTUALIZE_X2APIC | Proc2.APIC_REGISTER_VIRTUALIZATION | Proc2.VIRTUAL_INTERRUPT_DELIVERY);
   if ((proc & Proc.TPR_SHADOW) == 0 && apic != 0) return "APIC virtualisation without TPR shadow";
-  if ((proc2 & Proc2.VIRTUALIZE_APIC_ACCESSES) != 0 && unaligned(Field.APIC_ACCESS_ADDRESS)) return "APIC_ACCESS_ADDRESS";
-  if ((proc2 & (Proc2.VIRTUALIZE_X2APIC | Proc2.VIRTUALIZE_APIC_ACCESSES)) == (Proc2.VIRTUALIZE_X2APIC | Proc2.VIRTUALIZE_APIC_ACCESSES)) return "x2APIC mode and APIC accesses both virtualised";
-  if ((proc2 & Proc2.VIRTUAL_INTERRUPT_DELIVERY) != 0 && (pin & Pin.EXTERNAL_INTERRUPT_EXITING) == 0) return "virtual-interrupt delivery without external-interrupt exiting";
+  if ((proc2 & Proc2.VIRTUALIZE_APIC_ACCESSES) != 0 && unaligned(Field.APIC_ACCESS_ADDRESS))
+    return "APIC_ACCESS_ADDRESS";
+  if (
+    (proc2 & (Proc2.VIRTUALIZE_X2APIC | Proc2.VIRTUALIZE_APIC_ACCESSES)) ==
+    (Proc2.VIRTUALIZE_X2APIC | Proc2.VIRTUALIZE_APIC_ACCESSES)
+  )
+    return "x2APIC mode and APIC accesses both virtualised";
+  if ((proc2 & Proc2.VIRTUAL_INTERRUPT_DELIVERY) != 0 && (pin & Pin.EXTERNAL_INTERRUPT_EXITING) == 0)
+    return "virtual-interrupt delivery without external-interrupt exiting";
   if ((proc2 & Proc2.ENABLE_VPID) != 0 && read32(Field.VPID) == 0) return "VPID is 0";
-  if ((proc2 & Proc2.UNRESTRICTED_GUEST) != 0 && (proc2 & Proc2.ENABLE_EPT) == 0) return "unrestricted guest without EPT";
+  if ((proc2 & Proc2.UNRESTRICTED_GUEST) != 0 && (proc2 & Proc2.ENABLE_EPT) == 0)
+    return "unrestricted guest without EPT";
   if (vmread(Field.EPT_POINTER) != vcpu.vm.eptp || (vcpu.vm.eptp & 0x38) != 0x18) return "EPT_POINTER";
   return "";
 }
@@ -100,11 +108,14 @@ function auditInjection(): string {
   const type = (info >> 8) & 7;
   const vector = info & 0xff;
   if (type == 1 || (info & 0x7fff_f000) != 0) return "ENTRY_INTERRUPTION_INFO has a reserved type or bit";
-  if ((type == 2 && vector != 2) || (type == 3 && vector > 31)) return "ENTRY_INTERRUPTION_INFO: vector does not fit the type";
+  if ((type == 2 && vector != 2) || (type == 3 && vector > 31))
+    return "ENTRY_INTERRUPTION_INFO: vector does not fit the type";
   const wants = type == 3 && (vmread(Field.GUEST_CR0) & CR0_PE) != 0 && vector < 32 && ((0x22_7d00 >> vector) & 1) != 0;
-  if (wants != ((info & 0x800) != 0)) return "ENTRY_INTERRUPTION_INFO: error code is delivered or not, against the vector";
+  if (wants != ((info & 0x800) != 0))
+    return "ENTRY_INTERRUPTION_INFO: error code is delivered or not, against the vector";
   const length = read32(Field.ENTRY_INSTRUCTION_LENGTH);
-  if (type >= 4 && type <= 6 && (length > 15 || (length == 0 && !zeroLengthInjection(capability())))) return "ENTRY_INSTRUCTION_LENGTH";
+  if (type >= 4 && type <= 6 && (length > 15 || (length == 0 && !zeroLengthInjection(capability()))))
+    return "ENTRY_INSTRUCTION_LENGTH";
   return "";
 }
 
@@ -126,7 +137,7 @@ function auditHost(): string {
 }
 
 function canonical(va: u64): bool {
-  return <u64>((<i64>va << 16) >> 16) == va;
+  return <u64>(((<i64>va) << 16) >> 16) == va;
 }
 
 // ---- Guest state
@@ -146,7 +157,8 @@ function auditControlRegisters(vcpu: Vcpu): string {
   const cr0 = vmread(Field.GUEST_CR0);
   const cr4 = vmread(Field.GUEST_CR4);
   const free: u64 = vcpu.unrestricted ? CR0_PE | CR0_PG : 0;
-  if ((cr0 & c.cr0Fixed0 & ~free) != (c.cr0Fixed0 & ~free) || (cr0 & ~c.cr0Fixed1) != 0) return "GUEST_CR0: a fixed bit";
+  if ((cr0 & c.cr0Fixed0 & ~free) != (c.cr0Fixed0 & ~free) || (cr0 & ~c.cr0Fixed1) != 0)
+    return "GUEST_CR0: a fixed bit";
   if ((cr0 & CR0_PG) != 0 && (cr0 & CR0_PE) == 0) return "GUEST_CR0: PG without PE";
   if ((cr4 & c.cr4Fixed0) != c.cr4Fixed0 || (cr4 & ~c.cr4Fixed1) != 0) return "GUEST_CR4: a fixed bit";
   const long = (read32(Field.ENTRY_CONTROLS) & EntryControl.IA32E_MODE_GUEST) != 0;
@@ -156,7 +168,8 @@ function auditControlRegisters(vcpu: Vcpu): string {
   const efer = vmread(Field.GUEST_EFER);
   if ((efer & ~(<u64>0xd01)) != 0) return "GUEST_EFER: a reserved bit";
   if (long != ((efer & EFER_LMA) != 0)) return "GUEST_EFER: LMA differs from IA-32e mode guest";
-  if ((cr0 & CR0_PG) != 0 && ((efer & EFER_LMA) != 0) != ((efer & EFER_LME) != 0)) return "GUEST_EFER: LMA differs from LME";
+  if ((cr0 & CR0_PG) != 0 && ((efer & EFER_LMA) != 0) != ((efer & EFER_LME) != 0))
+    return "GUEST_EFER: LMA differs from LME";
   if ((read32(Field.GUEST_DEBUGCTL) & ~0xdfc3) != 0) return "GUEST_DEBUGCTL";
   if (vmread(Field.GUEST_DR7) >> 32 != 0) return "GUEST_DR7";
   if (!canonical(vmread(Field.GUEST_SYSENTER_ESP))) return "GUEST_SYSENTER_ESP";
@@ -175,7 +188,7 @@ function auditSegments(vcpu: Vcpu): string {
 }
 
 function auditVirtual8086(i: u32): string {
-  if (vmread(segmentBase(i)) != <u64>read32(segmentSelector(i)) << 4) return "a virtual-8086 segment's base";
+  if (vmread(segmentBase(i)) != (<u64>read32(segmentSelector(i))) << 4) return "a virtual-8086 segment's base";
   if (read32(segmentLimit(i)) != 0xffff) return "a virtual-8086 segment's limit";
   return read32(segmentAccess(i)) == 0xf3 ? "" : "a virtual-8086 segment's access rights";
 }
@@ -202,7 +215,8 @@ function granularityWrong(i: u32, access: u32): bool {
 
 function auditCode(vcpu: Vcpu, access: u32): string {
   const type = access & 15;
-  if (type != 9 && type != 11 && type != 13 && type != 15 && !(vcpu.unrestricted && type == 3)) return "GUEST_CS_ACCESS: type";
+  if (type != 9 && type != 11 && type != 13 && type != 15 && !(vcpu.unrestricted && type == 3))
+    return "GUEST_CS_ACCESS: type";
   if ((access & 0x90) != 0x90) return "GUEST_CS_ACCESS: S or P";
   const long = (read32(Field.ENTRY_CONTROLS) & EntryControl.IA32E_MODE_GUEST) != 0;
   if (long && (access & 0x6000) == 0x6000) return "GUEST_CS_ACCESS: L and D/B";
@@ -265,10 +279,12 @@ function auditNonRegister(): string {
   if (read32(Field.GUEST_ACTIVITY) > <u32>Activity.WAIT_FOR_SIPI) return "GUEST_ACTIVITY";
   if (blocking >> 5 != 0) return "GUEST_INTERRUPTIBILITY: a reserved bit";
   if (shadow == (Blocking.STI | Blocking.MOV_SS)) return "GUEST_INTERRUPTIBILITY: STI and MOV SS";
-  if ((blocking & Blocking.STI) != 0 && (flags & RFLAGS_IF) == 0) return "GUEST_INTERRUPTIBILITY: STI with RFLAGS.IF = 0";
+  if ((blocking & Blocking.STI) != 0 && (flags & RFLAGS_IF) == 0)
+    return "GUEST_INTERRUPTIBILITY: STI with RFLAGS.IF = 0";
   const type = read32(Field.ENTRY_INTERRUPTION_INFO) & 0x8000_0700;
   if (type == 0x8000_0000 && shadow != 0) return "an interrupt is injected into an interrupt shadow";
-  if (type == 0x8000_0200 && (blocking & (Blocking.MOV_SS | Blocking.NMI)) != 0) return "an NMI is injected while NMIs are blocked";
+  if (type == 0x8000_0200 && (blocking & (Blocking.MOV_SS | Blocking.NMI)) != 0)
+    return "an NMI is injected while NMIs are blocked";
   const pending = vmread(Field.GUEST_PENDING_DEBUG);
   if ((pending & PENDING_RESERVED) != 0) return "GUEST_PENDING_DEBUG: a reserved bit";
   const stepping = (flags & RFLAGS_TF) != 0 && (read32(Field.GUEST_DEBUGCTL) & 2) == 0;

@@ -110,7 +110,7 @@ export function readCapability(c: Capability): void {
 function readOptional(c: Capability): void {
   c.proc2 = mayBeOne(c.proc, Proc.SECONDARY_CONTROLS) ? rdmsr(VmxMsr.PROCBASED2) : 0;
   const paging = <u32>(Proc2.ENABLE_EPT | Proc2.ENABLE_VPID);
-  c.eptVpid = ((<u32>(c.proc2 >> 32)) & paging) != 0 ? rdmsr(VmxMsr.EPT_VPID) : 0;
+  c.eptVpid = (<u32>(c.proc2 >> 32) & paging) != 0 ? rdmsr(VmxMsr.EPT_VPID) : 0;
   c.vmfunc = mayBeOne(c.proc2, Proc2.ENABLE_VM_FUNCTIONS) ? rdmsr(VmxMsr.VMFUNC) : 0;
   c.proc3 = mayBeOne(c.proc, Proc.TERTIARY_CONTROLS) ? rdmsr(VmxMsr.PROCBASED3) : 0;
   c.exit2 = 0; // secondary VM-exit controls are never used
@@ -118,12 +118,12 @@ function readOptional(c: Capability): void {
 
 /** True if the control bit(s) may be 1. */
 export function mayBeOne(pair: u64, bits: u32): bool {
-  return ((<u32>(pair >> 32)) & bits) == bits;
+  return (<u32>(pair >> 32) & bits) == bits;
 }
 
 /** True if the control bit(s) may be 0. */
 export function mayBeZero(pair: u64, bits: u32): bool {
-  return ((<u32>pair) & bits) == 0;
+  return (<u32>pair & bits) == 0;
 }
 
 /** `needed | wanted` as far as this processor allows, with the bits that it demands. */
@@ -140,7 +140,8 @@ export function missing(c: Capability): string {
   if (!mayBeZero(c.proc, PROC_UNWANTED)) return "running guests without CR3 exits";
   if (!mayBeOne(c.exit, EXIT_NEEDED)) return "saving and loading of EFER and PAT at VM exits";
   if (!mayBeOne(c.entry, ENTRY_NEEDED)) return "loading of EFER and PAT at VM entries";
-  if ((c.eptVpid & (EPT_4_LEVELS | EPT_WB | EPT_INVEPT)) != (EPT_4_LEVELS | EPT_WB | EPT_INVEPT)) return "EPT with 4 levels, write-back and INVEPT";
+  if ((c.eptVpid & (EPT_4_LEVELS | EPT_WB | EPT_INVEPT)) != (EPT_4_LEVELS | EPT_WB | EPT_INVEPT))
+    return "EPT with 4 levels, write-back and INVEPT";
   if ((c.eptVpid & (EPT_INVEPT_SINGLE | EPT_INVEPT_ALL)) == 0) return "a usable INVEPT type";
   return "";
 }
@@ -173,8 +174,16 @@ export function vpidUsable(c: Capability): bool {
 /** OK if every capability that a VMCS of CPU 0 may rely on is here too. */
 export function sameCapability(a: Capability, b: Capability): Status {
   const same =
-    a.pin == b.pin && a.proc == b.proc && a.proc2 == b.proc2 && a.exit == b.exit && a.entry == b.entry &&
-    a.eptVpid == b.eptVpid && a.cr0Fixed0 == b.cr0Fixed0 && a.cr0Fixed1 == b.cr0Fixed1 &&
-    a.cr4Fixed0 == b.cr4Fixed0 && a.cr4Fixed1 == b.cr4Fixed1 && vmcsRevision(a) == vmcsRevision(b);
+    a.pin == b.pin &&
+    a.proc == b.proc &&
+    a.proc2 == b.proc2 &&
+    a.exit == b.exit &&
+    a.entry == b.entry &&
+    a.eptVpid == b.eptVpid &&
+    a.cr0Fixed0 == b.cr0Fixed0 &&
+    a.cr0Fixed1 == b.cr0Fixed1 &&
+    a.cr4Fixed0 == b.cr4Fixed0 &&
+    a.cr4Fixed1 == b.cr4Fixed1 &&
+    vmcsRevision(a) == vmcsRevision(b);
   return same ? Status.OK : Status.UNSUPPORTED;
 }

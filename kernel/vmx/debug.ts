@@ -2,7 +2,20 @@
 // them. Until then MOV DR exits once, the registers are loaded and the instruction runs again by
 // itself, so the processor makes every check. Intel SDM Vol. 3, "Debug Registers".
 
-import { readDr0, readDr1, readDr2, readDr3, readDr6, vmread, vmwrite, writeDr0, writeDr1, writeDr2, writeDr3, writeDr6 } from "../cpu/insn";
+import {
+  readDr0,
+  readDr1,
+  readDr2,
+  readDr3,
+  readDr6,
+  vmread,
+  vmwrite,
+  writeDr0,
+  writeDr1,
+  writeDr2,
+  writeDr3,
+  writeDr6,
+} from "../cpu/insn";
 import { Vcpu } from "../vcpu/vcpu";
 import { Proc } from "./control";
 import { Field } from "./field";

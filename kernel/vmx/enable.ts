@@ -7,7 +7,16 @@ import { Status } from "../lib/status";
 import { allocFrame, freeRun, Owner } from "../mm/frame";
 import { writeEntry, zeroFrame } from "../mm/phys";
 import { virt } from "../vcpu/current";
-import { Capability, capability, missing, mayBeOne, readCapability, sameCapability, VmxMsr, vmcsRevision } from "./capability";
+import {
+  Capability,
+  capability,
+  missing,
+  mayBeOne,
+  readCapability,
+  sameCapability,
+  VmxMsr,
+  vmcsRevision,
+} from "./capability";
 import { Proc2 } from "./control";
 
 const CPUID_ECX_VMX: u32 = 1 << 5;
@@ -24,7 +33,8 @@ const OTHER: usize = memory.data(136, 8);
  */
 export function probe(): string {
   cpuid(1, 0, SCRATCH);
-  if ((load<u32>(SCRATCH, 8) & CPUID_ECX_VMX) == 0) return "VT-x is missing (CPUID.1:ECX.VMX is 0): use a processor with VMX, or enable nested virtualisation";
+  if ((load<u32>(SCRATCH, 8) & CPUID_ECX_VMX) == 0)
+    return "VT-x is missing (CPUID.1:ECX.VMX is 0): use a processor with VMX, or enable nested virtualisation";
   if (!featureUsable()) return "VT-x is locked off (IA32_FEATURE_CONTROL): enable it in the firmware set-up";
   const c = capability();
   readCapability(c);

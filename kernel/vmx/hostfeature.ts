@@ -38,7 +38,7 @@ export function readHostFeatures(): void {
 
 function readXsave(f: HostFeature): void {
   cpuid(0xd, 0, OUT);
-  f.xcr0 = ((<u64>load<u32>(OUT, 12) << 32) | load<u32>(OUT)) & XCR0_OFFERED;
+  f.xcr0 = (((<u64>load<u32>(OUT, 12)) << 32) | load<u32>(OUT)) & XCR0_OFFERED;
   let bytes: u32 = HEADER_BYTES;
   for (let i: u32 = 2; i < 63; i++) {
     if (((f.xcr0 >> <u64>i) & 1) == 0) continue;

@@ -80,7 +80,7 @@ export function skip(bytes: u64): void {
   const rip = vmread(Field.GUEST_RIP);
   const next = rip + bytes;
   // Outside 64-bit mode EIP wraps at 4 GiB; in it, RIP never crosses that line by accident.
-  vmwrite(Field.GUEST_RIP, ((rip ^ next) >> 32) == 0 ? next : wrapRip(next));
+  vmwrite(Field.GUEST_RIP, (rip ^ next) >> 32 == 0 ? next : wrapRip(next));
   const blocking = <u32>vmread(Field.GUEST_INTERRUPTIBILITY);
   if ((blocking & (Blocking.STI | Blocking.MOV_SS)) != 0) {
     vmwrite(Field.GUEST_INTERRUPTIBILITY, blocking & ~(Blocking.STI | Blocking.MOV_SS));
@@ -224,7 +224,13 @@ export function writeSegmentBase(index: u32, base: u64): bool {
 
 /** IA32_SYSENTER_CS, ESP, EIP: 174H..176H. */
 export function readSysenter(msr: u32): u64 {
-  return vmread(msr == 0x174 ? <u32>Field.GUEST_SYSENTER_CS : msr == 0x175 ? <u32>Field.GUEST_SYSENTER_ESP : <u32>Field.GUEST_SYSENTER_EIP);
+  return vmread(
+    msr == 0x174
+      ? <u32>Field.GUEST_SYSENTER_CS
+      : msr == 0x175
+        ? <u32>Field.GUEST_SYSENTER_ESP
+        : <u32>Field.GUEST_SYSENTER_EIP,
+  );
 }
 export function writeSysenter(msr: u32, value: u64): bool {
   if (msr == 0x174) vmwrite(Field.GUEST_SYSENTER_CS, value & 0xffff_ffff);

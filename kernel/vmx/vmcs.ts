@@ -14,13 +14,7 @@ import { gdtAddress, tssAddress } from "../mm/descriptor";
 import { virt } from "../vcpu/current";
 import { Vcpu } from "../vcpu/vcpu";
 import { Without } from "../vcpu/vm";
-import {
-  adjust,
-  capability,
-  mayBeOne,
-  vmcsRevision,
-  vpidUsable,
-} from "./capability";
+import { adjust, capability, mayBeOne, vmcsRevision, vpidUsable } from "./capability";
 import * as C from "./control";
 import { Activity, Proc, Proc2 } from "./control";
 import { Field } from "./field";
@@ -38,12 +32,16 @@ const IA32_EFER: u32 = 0xc000_0080;
 
 const CR4_VMXE: u64 = 1 << 13;
 
-
-
-
 /** CR4 bits that pass through where the guest may set them: they change nothing the core must know. */
 const CR4_PASSABLE: u64 =
-  0x2 /* PVI */ | 0x4 /* TSD */ | 0x8 /* DE */ | 0x80 /* PGE */ | 0x100 /* PCE */ | 0x200 /* OSFXSR */ | 0x400 /* OSXMMEXCPT */ | 0x1_0000 /* FSGSBASE */;
+  0x2 /* PVI */ |
+  0x4 /* TSD */ |
+  0x8 /* DE */ |
+  0x80 /* PGE */ |
+  0x100 /* PCE */ |
+  0x200 /* OSFXSR */ |
+  0x400 /* OSXMMEXCPT */ |
+  0x1_0000 /* FSGSBASE */;
 
 /** Bits 0..31 of exceptions that always exit: #DB and #AC (endless delivery), #MC (the host's). */
 const EXCEPTIONS: u32 = (1 << 1) | (1 << 17) | (1 << 18);
@@ -142,7 +140,12 @@ function chooseControls(vcpu: Vcpu): void {
 /** Secondary controls; APIC virtualisation starts off and is switched on by virq/ through vmx/apic.ts. */
 function secondary(without: u32, tprShadow: bool): u32 {
   let wanted = C.PROC2_NEEDED | C.PROC2_WANTED;
-  wanted &= ~(Proc2.VIRTUALIZE_APIC_ACCESSES | Proc2.APIC_REGISTER_VIRTUALIZATION | Proc2.VIRTUAL_INTERRUPT_DELIVERY | Proc2.VIRTUALIZE_X2APIC);
+  wanted &= ~(
+    Proc2.VIRTUALIZE_APIC_ACCESSES |
+    Proc2.APIC_REGISTER_VIRTUALIZATION |
+    Proc2.VIRTUAL_INTERRUPT_DELIVERY |
+    Proc2.VIRTUALIZE_X2APIC
+  );
   if ((without & Without.UNRESTRICTED_GUEST) != 0) wanted &= ~Proc2.UNRESTRICTED_GUEST;
   if ((without & Without.VPID) != 0 || !vpidUsable(capability())) wanted &= ~Proc2.ENABLE_VPID;
   return wanted;

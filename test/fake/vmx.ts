@@ -166,7 +166,7 @@ function checkField(cpu: Cpu, field: number, access: string): void {
   const row = CONDITIONAL.find(([first, last]) => field >= first && field <= last);
   if (row && !(((cpu.profile.msrs[row[2]] ?? 0n) >> BigInt(32 + row[3])) & 1n))
     throw new Error(`${access} of field ${hex(field)}, which this processor lacks`);
-  if (field & 0x9001 || (field >> 10) > 31) throw new Error(`${access} of ${hex(field)}: no field`);
+  if (field & 0x9001 || field >> 10 > 31) throw new Error(`${access} of ${hex(field)}: no field`);
 }
 
 /** The intrinsics of the section "VMX" in kernel/cpu/insn.ts. Arguments arrive unsigned. */
@@ -200,7 +200,8 @@ export function vmxIntrinsics(m: Machine) {
     vmxon(pa: bigint): number {
       const cpu = m.current;
       if (!(cpu.cr4 & CR4_VMXE)) throw new UndefinedOpcode("VMXON without CR4.VMXE");
-      if ((cpu.rdmsr(0x3a) & FEATURE_LOCKED_VMX) !== FEATURE_LOCKED_VMX) throw new GeneralProtection("VMXON: IA32_FEATURE_CONTROL");
+      if ((cpu.rdmsr(0x3a) & FEATURE_LOCKED_VMX) !== FEATURE_LOCKED_VMX)
+        throw new GeneralProtection("VMXON: IA32_FEATURE_CONTROL");
       if ((cpu.cr0 & cpu.vmx.cr0Fixed0) !== cpu.vmx.cr0Fixed0) throw new GeneralProtection("VMXON: CR0");
       if (now().on) return 2;
       if (!goodRegion(pa) || revision(pa) !== ownRevision()) return 1;
@@ -298,8 +299,16 @@ function enter(m: Machine, vmx: VmxState, vmcs: Vmcs, ptr: number, fields: Recor
     m.view.setBigUint64(ptr + fields.hostRsp.offset, stack, true);
     vmx.write(F.HOST_RSP, stack);
   }
-  const failure = (launched !== 0) !== vmcs.launched ? (launched ? VM_FAIL_RESUME_NOT_LAUNCHED : VM_FAIL_LAUNCH_NOT_CLEAR)
-    : checkControls(cpu) ? VM_FAIL_CONTROLS : checkHost(cpu) ? VM_FAIL_HOST : 0n;
+  const failure =
+    (launched !== 0) !== vmcs.launched
+      ? launched
+        ? VM_FAIL_RESUME_NOT_LAUNCHED
+        : VM_FAIL_LAUNCH_NOT_CLEAR
+      : checkControls(cpu)
+        ? VM_FAIL_CONTROLS
+        : checkHost(cpu)
+          ? VM_FAIL_HOST
+          : 0n;
   if (failure) {
     vmcs.fields.set(F.INSTRUCTION_ERROR, failure);
     vmx.lastFailure = checkControls(cpu) || checkHost(cpu) || `instruction error ${failure}`;
@@ -455,12 +464,15 @@ export function walkEpt(m: Machine, root: bigint, gpa: bigint): EptLeaf | null {
   for (let level = 4; level >= 1; level--) {
     const entry = m.ram.read64(Number(table + ((gpa >> BigInt(12 + 9 * (level - 1))) & 511n) * 8n));
     if (!(entry & 7n)) return null;
-    if ((entry & 7n) === 2n || (entry & 7n) === 6n) throw new Error(`EPT misconfiguration: ${hex(entry)} is writable and not readable`);
+    if ((entry & 7n) === 2n || (entry & 7n) === 6n)
+      throw new Error(`EPT misconfiguration: ${hex(entry)} is writable and not readable`);
     const leaf = level === 1 || (level <= 3 && (entry & 0x80n) !== 0n);
     const log2 = 12 + 9 * (level - 1);
     if (leaf) {
-      if (entry & ((1n << BigInt(log2)) - 0x1000n) & 0xf_ffff_ffff_f000n) throw new Error(`EPT misconfiguration: ${hex(entry)} is unaligned`);
-      if (![0n, 1n, 4n, 5n, 6n].includes((entry >> 3n) & 7n)) throw new Error(`EPT misconfiguration: memory type of ${hex(entry)}`);
+      if (entry & ((1n << BigInt(log2)) - 0x1000n) & 0xf_ffff_ffff_f000n)
+        throw new Error(`EPT misconfiguration: ${hex(entry)} is unaligned`);
+      if (![0n, 1n, 4n, 5n, 6n].includes((entry >> 3n) & 7n))
+        throw new Error(`EPT misconfiguration: memory type of ${hex(entry)}`);
       return { entry, log2 };
     }
     if (entry & 0xf8n) throw new Error(`EPT misconfiguration: reserved bits of ${hex(entry)}`);

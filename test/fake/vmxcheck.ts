@@ -169,7 +169,8 @@ function goodVirtual(r: Read, i: number): boolean {
 function goodSegment(r: Read, i: number): boolean {
   const a = access(r, i);
   const unusable = (a & 0x1_0000) !== 0;
-  if (i === 6) return unusable || ((a & 0x9f) === 0x82 && !(a & 0xfffe_0f00) && goodLimit(r, i) && canonical(base(r, i)));
+  if (i === 6)
+    return unusable || ((a & 0x9f) === 0x82 && !(a & 0xfffe_0f00) && goodLimit(r, i) && canonical(base(r, i)));
   if (i === 7) return goodTr(r, a);
   if ((i === 4 || i === 5) && !canonical(base(r, i))) return false;
   if (i === 1) return goodCode(r, a);
@@ -197,7 +198,8 @@ function goodCode(r: Read, a: number): boolean {
   const type = a & 15;
   const dpl = (a >> 5) & 3;
   const stack = (access(r, 2) >> 5) & 3;
-  if (a & 0x1_0000 || (a & 0x90) !== 0x90 || (a & 0xfffe_0f00) !== 0 || base(r, 1) >> 32n || !goodLimit(r, 1)) return false;
+  if (a & 0x1_0000 || (a & 0x90) !== 0x90 || (a & 0xfffe_0f00) !== 0 || base(r, 1) >> 32n || !goodLimit(r, 1))
+    return false;
   if (long(r) && a & 0x2000 && a & 0x4000) return false;
   if (type === 3) return unrestricted(r) && dpl === 0;
   if (type === 9 || type === 11) return dpl === stack;
@@ -207,7 +209,14 @@ function goodCode(r: Read, a: number): boolean {
 function goodTr(r: Read, a: number): boolean {
   const type = a & 15;
   if (type !== 11 && (long(r) || type !== 3)) return false;
-  return (a & 0x1_0000) === 0 && (a & 0x90) === 0x80 && !(a & 0xfffe_0f00) && goodLimit(r, 7) && !(selector(r, 7) & 4) && canonical(base(r, 7));
+  return (
+    (a & 0x1_0000) === 0 &&
+    (a & 0x90) === 0x80 &&
+    !(a & 0xfffe_0f00) &&
+    goodLimit(r, 7) &&
+    !(selector(r, 7) & 4) &&
+    canonical(base(r, 7))
+  );
 }
 
 export const checkControls = (cpu: Cpu) => first(cpu, CONTROLS);

@@ -131,7 +131,8 @@ export class Interpreter {
     if (value.op === "memory_fill") {
       const [from, to] = this.range(destination, bytes, size);
       const width = (value.mem?.bits ?? 8) / 8;
-      for (let at = from; at < to; at++) this.memory[at] = Number((source >> BigInt(((at - from) % width) * 8)) & 0xffn);
+      for (let at = from; at < to; at++)
+        this.memory[at] = Number((source >> BigInt(((at - from) % width) * 8)) & 0xffn);
       return;
     }
     const segment = this.module.data[value.index ?? -1];

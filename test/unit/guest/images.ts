@@ -13,7 +13,7 @@ export function elf(bits: 32 | 64, entry: number, segments: Segment[], pvh?: num
   const headers = segments.length + (pvh === undefined ? 0 : 1);
   const headerBytes = wide ? 56 : 32;
   const start = wide ? 64 : 52;
-  const out = [Buffer.alloc(start + headers * headerBytes)];
+  const out: Buffer[] = [Buffer.alloc(start + headers * headerBytes)];
   const h = out[0];
   h.write("\x7fELF", 0, "latin1");
   h.set([wide ? 2 : 1, 1, 1], 4);

@@ -7,9 +7,9 @@
  */
 
 import type { Func, Module, Signature } from "../ir.ts";
-import { allocate } from "./alloc/allocate.ts";
 import { ARGUMENT_REGISTERS, PRESERVED, SYSTEM_V_CLOBBERS } from "./abi.ts";
-import { type CallGraph, buildCallGraph } from "./callgraph.ts";
+import { allocate } from "./alloc/allocate.ts";
+import { buildCallGraph, type CallGraph } from "./callgraph.ts";
 import { frameBytes, layFrame } from "./frame.ts";
 import { hostedParts } from "./hosted.ts";
 import { Labels } from "./labels.ts";
@@ -20,9 +20,9 @@ import { peephole } from "./peephole.ts";
 import { type Printed, printFunction } from "./print.ts";
 import { ALLOCATABLE, type RegSet, setOf } from "./registers.ts";
 import { routines } from "./routines.ts";
+import { type SelectContext, Selector } from "./select.ts";
 import { placePrologue } from "./shrink.ts";
 import { cleanSlots } from "./slots.ts";
-import { type SelectContext, Selector } from "./select.ts";
 import { type StackReport, stackReport } from "./stack.ts";
 
 export interface EmitOptions {
@@ -114,7 +114,9 @@ function head(): string[] {
 
 /** The NASM routines that stand for intrinsics, as far as they are called. */
 function externs(compiled: Emitted[]): string[] {
-  const calls = compiled.flatMap((e) => e.machine.blocks.flatMap((b) => b.insts.flatMap((i) => (i.op === "call" && i.symbol ? [i.symbol] : []))));
+  const calls = compiled.flatMap((e) =>
+    e.machine.blocks.flatMap((b) => b.insts.flatMap((i) => (i.op === "call" && i.symbol ? [i.symbol] : []))),
+  );
   return [...new Set(calls.filter((symbol) => symbol.startsWith("insn_")))].sort().map((symbol) => `extern ${symbol}`);
 }
 
@@ -158,7 +160,10 @@ class ModuleEmitter {
 
   private typeClobbers(type: number): RegSet {
     const hasImports = this.module.table.some((i) => i !== null && i < this.module.imports.length);
-    return (this.graph.byType.get(type) ?? []).reduce((set, f) => set | this.clobbers(f.index), hasImports ? SYSTEM_V_CLOBBERS : 0);
+    return (this.graph.byType.get(type) ?? []).reduce(
+      (set, f) => set | this.clobbers(f.index),
+      hasImports ? SYSTEM_V_CLOBBERS : 0,
+    );
   }
 
   private emit(func: Func, context: SelectContext): Emitted {
@@ -178,7 +183,11 @@ class ModuleEmitter {
     if (machine.preserved) machine.clobbers = ALLOCATABLE & ~PRESERVED;
     this.machines.set(func.index, machine);
     const { files } = this.module;
-    const printed = printFunction(machine, { window: this.options.window, allSites: this.options.target === "hosted", fileName: (file) => files[file] ?? "?" });
+    const printed = printFunction(machine, {
+      window: this.options.window,
+      allSites: this.options.target === "hosted",
+      fileName: (file) => files[file] ?? "?",
+    });
     return { func, machine, printed };
   }
 
@@ -224,10 +233,17 @@ export function signatureOf(module: Module, index: number): Signature & { type: 
 function table(module: Module, options: EmitOptions): string[] {
   if (module.table.length === 0) return [];
   const labels = new Labels(module);
-  const code = (index: number | null): string => (index === null ? "0" : index < module.imports.length ? `basalt_import_${index}` : labels.of(index));
+  const code = (index: number | null): string =>
+    index === null ? "0" : index < module.imports.length ? `basalt_import_${index}` : labels.of(index);
   const type = (index: number | null): number => (index === null ? -1 : signatureOf(module, index).type);
   const section = options.target === "hosted" ? ["section .data.rel.ro progbits alloc noexec write align=8"] : [];
-  return [...section, "align 16", "basalt_table:", ...module.table.map((i) => `  dq ${code(i)}`), ...module.table.map((i) => `  dd ${type(i)}`)];
+  return [
+    ...section,
+    "align 16",
+    "basalt_table:",
+    ...module.table.map((i) => `  dq ${code(i)}`),
+    ...module.table.map((i) => `  dd ${type(i)}`),
+  ];
 }
 
 function data(module: Module, options: EmitOptions): string[] {
@@ -241,7 +257,8 @@ function data(module: Module, options: EmitOptions): string[] {
   lines.push("basalt_data_end:");
   lines.push("[section .rodata]");
   module.data.forEach((segment, i) => {
-    if (segment.address === null || options.target === "hosted") lines.push(`basalt_segment_${i}_bytes:`, ...bytesText(segment.bytes));
+    if (segment.address === null || options.target === "hosted")
+      lines.push(`basalt_segment_${i}_bytes:`, ...bytesText(segment.bytes));
   });
   return lines;
 }

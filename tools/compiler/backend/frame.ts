@@ -9,8 +9,8 @@
  *       + bytes + pushed    incoming arguments
  */
 
-import { type Frame, type MFunc, type MemOperand, opInfo } from "./machine.ts";
-import { RSP, type Reg, type RegSet, members, registerName, setOf } from "./registers.ts";
+import { type Frame, type MemOperand, type MFunc, opInfo } from "./machine.ts";
+import { members, type Reg, type RegSet, RSP, registerName, setOf } from "./registers.ts";
 
 const SCRATCH_BYTES = 16;
 const PAGE_BYTES = 4096;
@@ -29,7 +29,8 @@ export function writtenRegisters(func: MFunc): RegSet {
       inst.operands.forEach((o, i) => {
         if (o.kind === "reg" && roles[i] !== "r") add(o.reg);
       });
-      for (const a of inst.asmOperands ?? []) if (a.operand.kind === "reg" && a.role !== "r" && a.role !== "late") add(a.operand.reg);
+      for (const a of inst.asmOperands ?? [])
+        if (a.operand.kind === "reg" && a.role !== "r" && a.role !== "late") add(a.operand.reg);
     }
   }
   return set & ~setOf(RSP);

@@ -4,11 +4,11 @@
  */
 
 import { type Module, type Signature, TrapKind } from "../ir.ts";
-import { ARGUMENT_REGISTERS, PRESERVED, SYSTEM_V_ARGUMENTS, SYSTEM_V_CLOBBERS, places } from "./abi.ts";
+import { ARGUMENT_REGISTERS, PRESERVED, places, SYSTEM_V_ARGUMENTS, SYSTEM_V_CLOBBERS } from "./abi.ts";
 import { bytesText, type EmitOptions, type Emitted, signatureOf } from "./emit.ts";
 import { Labels, symbolOf } from "./labels.ts";
 import { sitesInOrder } from "./metal.ts";
-import { type Reg, type RegSet, members, registerName } from "./registers.ts";
+import { members, type Reg, type RegSet, registerName } from "./registers.ts";
 
 export interface HostedParts {
   text: string[];
@@ -50,8 +50,10 @@ class HostedWriter {
 
   text(): string[] {
     const lines: string[] = [];
-    for (const entry of this.entries()) lines.push("align 16", `global ${entry.symbol}`, `${entry.symbol}:`, ...this.entry(entry));
-    for (const item of this.hostImports()) lines.push("align 16", `basalt_import_${item.index}:`, ...this.adapter(item.index, item.signature));
+    for (const entry of this.entries())
+      lines.push("align 16", `global ${entry.symbol}`, `${entry.symbol}:`, ...this.entry(entry));
+    for (const item of this.hostImports())
+      lines.push("align 16", `basalt_import_${item.index}:`, ...this.adapter(item.index, item.signature));
     return lines.map((line) => (/^(global|align|[^ ]+:)/.test(line) ? line : `  ${line}`));
   }
 
@@ -67,7 +69,8 @@ class HostedWriter {
         clobbers: clobbers.get(index) ?? SYSTEM_V_CLOBBERS,
       });
     };
-    for (const f of [...this.module.imports, ...this.module.funcs]) for (const name of f.exports) add(this.prefix + symbolOf(name), f.index);
+    for (const f of [...this.module.imports, ...this.module.funcs])
+      for (const name of f.exports) add(this.prefix + symbolOf(name), f.index);
     if (this.module.start !== null) add(`${this.prefix}basalt_start`, this.module.start);
     return list;
   }
@@ -122,7 +125,12 @@ class HostedWriter {
     const stackArguments = Math.max(0, count - 6) * 8;
     const buffer = hidden ? results.length * 8 : 0;
     const room = stackArguments + buffer + ((stackArguments + buffer + 8) % 16);
-    const lines = [`mov rax, [rel basalt_slot_${index}]`, "test rax, rax", `jz basalt_import_${index}.null`, `sub rsp, ${room}`];
+    const lines = [
+      `mov rax, [rel basalt_slot_${index}]`,
+      "test rax, rax",
+      `jz basalt_import_${index}.null`,
+      `sub rsp, ${room}`,
+    ];
     const source = (i: number): string => {
       const place = internal.arguments[i] as { reg: Reg } | { stack: number };
       return "reg" in place ? name(place.reg) : `[rsp+${room + 8 + place.stack}]`;
@@ -136,7 +144,8 @@ class HostedWriter {
       else lines.push(`mov ${to}, ${from}`);
     }
     if (hidden) {
-      for (let i = Math.min(signature.params.length, 5) - 1; i >= 0; i--) lines.push(`mov ${name(SYSTEM_V_ARGUMENTS[i + 1] as Reg)}, ${name(ARGUMENT_REGISTERS[i] as Reg)}`);
+      for (let i = Math.min(signature.params.length, 5) - 1; i >= 0; i--)
+        lines.push(`mov ${name(SYSTEM_V_ARGUMENTS[i + 1] as Reg)}, ${name(ARGUMENT_REGISTERS[i] as Reg)}`);
       lines.push(`lea rdi, [rsp+${stackArguments}]`);
     }
     lines.push("call rax", ...this.loadGs("r11"));
@@ -175,7 +184,10 @@ class HostedWriter {
 
   data(): string[] {
     const tables = [...this.exports(), ...this.imports(), ...this.segments(), ...this.sites(), ...this.descriptor()];
-    const strings = [...this.strings].flatMap(([text, label]) => [`${label}:`, ...bytesText(Buffer.from(`${text}\0`, "utf8"))]);
+    const strings = [...this.strings].flatMap(([text, label]) => [
+      `${label}:`,
+      ...bytesText(Buffer.from(`${text}\0`, "utf8")),
+    ]);
     return [
       "[section .data]",
       ...this.hostImports().map((i) => `basalt_slot_${i.index}: dq 0`),
@@ -196,11 +208,14 @@ class HostedWriter {
       const name = this.string(exported);
       rows.push(`  dq ${name}, ${Buffer.byteLength(exported)}, ${kind}, ${address}, ${this.string(signature)}`);
     };
-    for (const f of this.module.imports) for (const n of f.exports) row(n, 0, this.prefix + symbolOf(n), signatureText(f.signature));
-    for (const f of this.module.funcs) for (const n of f.exports) row(n, 0, this.prefix + symbolOf(n), signatureText(f));
+    for (const f of this.module.imports)
+      for (const n of f.exports) row(n, 0, this.prefix + symbolOf(n), signatureText(f.signature));
+    for (const f of this.module.funcs)
+      for (const n of f.exports) row(n, 0, this.prefix + symbolOf(n), signatureText(f));
     for (const n of this.module.tableExports) row(n, 1, "0", "");
     for (const n of this.module.memoryExports) row(n, 2, "0", "");
-    for (const g of this.module.globals) for (const n of g.exports) row(n, 3, `basalt_global_${g.index}`, g.type === "i32" ? "i" : "I");
+    for (const g of this.module.globals)
+      for (const n of g.exports) row(n, 3, `basalt_global_${g.index}`, g.type === "i32" ? "i" : "I");
     this.exportCount = rows.length;
     return ["basalt_exports:", ...rows];
   }
@@ -209,14 +224,19 @@ class HostedWriter {
   private imports(): string[] {
     return [
       "basalt_imports:",
-      ...this.hostImports().map((i) => `  dq ${this.string(i.module)}, ${this.string(i.name)}, basalt_slot_${i.index}, ${this.string(signatureText(i.signature))}`),
+      ...this.hostImports().map(
+        (i) =>
+          `  dq ${this.string(i.module)}, ${this.string(i.name)}, basalt_slot_${i.index}, ${this.string(signatureText(i.signature))}`,
+      ),
     ];
   }
 
   private segments(): string[] {
     return [
       "basalt_segments:",
-      ...this.module.data.map((d, i) => `  dq ${d.address === null ? "-1" : d.address}, basalt_segment_${i}_bytes, ${d.bytes.length}`),
+      ...this.module.data.map(
+        (d, i) => `  dq ${d.address === null ? "-1" : d.address}, basalt_segment_${i}_bytes, ${d.bytes.length}`,
+      ),
     ];
   }
 
@@ -224,14 +244,19 @@ class HostedWriter {
   private sites(): string[] {
     const rows = sitesInOrder(this.compiled, false).map((s) => this.siteRow(s.func, s));
     for (const item of this.hostImports()) {
-      rows.push(`  dq basalt_import_${item.index}.null, ${TrapKind.UNSUPPORTED}, ${this.string(`${item.module}.${item.name}`)}, 0, 0, 0`);
+      rows.push(
+        `  dq basalt_import_${item.index}.null, ${TrapKind.UNSUPPORTED}, ${this.string(`${item.module}.${item.name}`)}, 0, 0, 0`,
+      );
     }
     rows.push(...sitesInOrder(this.compiled, true).map((s) => this.siteRow(s.func, s)));
     this.siteCount = rows.length;
     return ["basalt_sites:", ...rows];
   }
 
-  private siteRow(func: string, site: { label: string; kind: number; divisor: number; loc: { file: number; line: number } | null }): string {
+  private siteRow(
+    func: string,
+    site: { label: string; kind: number; divisor: number; loc: { file: number; line: number } | null },
+  ): string {
     const file = site.loc ? this.string(this.module.files[site.loc.file] ?? "?") : "0";
     return `  dq ${site.label}, ${site.kind}, ${this.string(func)}, ${file}, ${site.loc?.line ?? 0}, ${site.divisor}`;
   }

@@ -24,5 +24,9 @@ export class Labels {
 
 /** A symbol of C: other bytes than letters, digits and _ as _ and two hexadecimal digits. */
 export function symbolOf(name: string): string {
-  return [...Buffer.from(name, "utf8")].map((c) => (/[A-Za-z0-9_]/.test(String.fromCharCode(c)) ? String.fromCharCode(c) : `_${c.toString(16).padStart(2, "0")}`)).join("");
+  return [...Buffer.from(name, "utf8")]
+    .map((c) =>
+      /[A-Za-z0-9_]/.test(String.fromCharCode(c)) ? String.fromCharCode(c) : `_${c.toString(16).padStart(2, "0")}`,
+    )
+    .join("");
 }

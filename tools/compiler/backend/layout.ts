@@ -3,9 +3,9 @@
  * .text.cold), jumps to the next block vanish, conditions turn around where that saves a jump.
  */
 
+import { edgeFrequency } from "./alloc/split.ts";
 import type { Inst, MBlock, MFunc } from "./machine.ts";
 import { invert } from "./select/compare.ts";
-import { edgeFrequency } from "./alloc/split.ts";
 
 const COLD_FREQUENCY = 0.02;
 
@@ -72,7 +72,8 @@ function chainOrder(func: MFunc): MBlock[] {
     const b = chain.get(to) as MBlock[];
     if (a === b || a[a.length - 1] !== from || b[0] !== to || to === func.blocks[0]) continue;
     // A backward edge does not turn its loop around, except for the moves on it: these stand before the header.
-    if (isBackEdgeBlock(position, to) || (at(position, to) <= at(position, from) && !isBackEdgeBlock(position, from))) continue;
+    if (isBackEdgeBlock(position, to) || (at(position, to) <= at(position, from) && !isBackEdgeBlock(position, from)))
+      continue;
     a.push(...b);
     for (const block of b) chain.set(block, a);
   }
@@ -90,7 +91,12 @@ function isBackEdgeBlock(position: Map<MBlock, number>, block: MBlock): boolean 
   const only = block.preds[0];
   const header = block.succs[0];
   if (!header || at(position, header) >= at(position, block)) return false;
-  return block.preds.length === 1 && only !== undefined && only.succs.length > 1 && block.insts.every((inst) => inst.op === "mov" || inst.op === "jmp" || inst.op === "xchg");
+  return (
+    block.preds.length === 1 &&
+    only !== undefined &&
+    only.succs.length > 1 &&
+    block.insts.every((inst) => inst.op === "mov" || inst.op === "jmp" || inst.op === "xchg")
+  );
 }
 
 function at(position: Map<MBlock, number>, block: MBlock): number {

@@ -15,7 +15,8 @@ export function linearImage(module: Module): Uint8Array {
   const image = new Uint8Array(end - LINEAR_START);
   for (const segment of active) {
     const address = segment.address as number;
-    if (address < LINEAR_START) throw new Error(`a data segment at ${address}: nothing is mapped below ${LINEAR_START}`);
+    if (address < LINEAR_START)
+      throw new Error(`a data segment at ${address}: nothing is mapped below ${LINEAR_START}`);
     image.set(segment.bytes, address - LINEAR_START);
   }
   let last = image.length;

@@ -1,6 +1,16 @@
 /** Small improvements once registers are known; each rule is a function. Flags never live across blocks. */
 
-import { type Cond, fitsImm, type Inst, imm, isCopy, type MBlock, type MemOperand, type MFunc, opInfo } from "./machine.ts";
+import {
+  type Cond,
+  fitsImm,
+  type Inst,
+  imm,
+  isCopy,
+  type MBlock,
+  type MemOperand,
+  type MFunc,
+  opInfo,
+} from "./machine.ts";
 import { NONE, type Reg, RSP } from "./registers.ts";
 
 export function peephole(func: MFunc): void {
@@ -48,7 +58,14 @@ function registerOf(inst: Inst, i: number): Reg {
 function sumOperand(to: Reg, from: Reg, add: Inst): MemOperand | null {
   if (registerOf(add, 0) !== to || add.size < 4) return null;
   const second = add.operands[1];
-  const address = (index: Reg, disp: bigint): MemOperand => ({ kind: "mem", form: "host", base: from, index, scale: 1, disp: Number(disp) });
+  const address = (index: Reg, disp: bigint): MemOperand => ({
+    kind: "mem",
+    form: "host",
+    base: from,
+    index,
+    scale: 1,
+    disp: Number(disp),
+  });
   if (add.op === "shl" && second?.kind === "imm" && second.value === 1n) return address(from, 0n);
   if (add.op === "add" && second?.kind === "reg") return address(second.reg === to ? from : second.reg, 0n);
   if (second?.kind !== "imm" || !fitsImm(-second.value, 8) || !fitsImm(second.value, 8)) return null;
@@ -122,7 +139,15 @@ function zeroByXor(block: MBlock): void {
   const live = flagsLiveAfter(block);
   block.insts.forEach((inst, i) => {
     const [to, value] = inst.operands;
-    if (live[i] || inst.op !== "mov" || to?.kind !== "reg" || to.reg === RSP || value?.kind !== "imm" || value.value !== 0n) return;
+    if (
+      live[i] ||
+      inst.op !== "mov" ||
+      to?.kind !== "reg" ||
+      to.reg === RSP ||
+      value?.kind !== "imm" ||
+      value.value !== 0n
+    )
+      return;
     block.insts[i] = { ...inst, op: "xor", size: 4, operands: [to, to], remat: false };
   });
 }

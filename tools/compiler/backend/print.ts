@@ -1,9 +1,9 @@
 /** NASM text of one function. */
 
-import { type TrapKind, TrapKind as Kind, type Loc } from "../ir.ts";
+import { TrapKind as Kind, type Loc, type TrapKind } from "../ir.ts";
 import { epilogue, prologue, stackDisplacement } from "./frame.ts";
-import { type Inst, type MBlock, type MFunc, type MemOperand, type Operand, opInfo } from "./machine.ts";
-import { NONE, RCX, type Size, registerName } from "./registers.ts";
+import { type Inst, type MBlock, type MemOperand, type MFunc, type Operand, opInfo } from "./machine.ts";
+import { NONE, RCX, registerName, type Size } from "./registers.ts";
 
 /** An instruction that may trap. */
 export interface Site {
@@ -163,7 +163,8 @@ class Printer {
   }
 
   private sizeAt(inst: Inst, i: number): Size {
-    const isShift = inst.op === "shl" || inst.op === "shr" || inst.op === "sar" || inst.op === "rol" || inst.op === "ror";
+    const isShift =
+      inst.op === "shl" || inst.op === "shr" || inst.op === "sar" || inst.op === "rol" || inst.op === "ror";
     if (i === 1 && isShift) return 1;
     return i === 1 && inst.sourceSize ? inst.sourceSize : inst.size;
   }
@@ -204,8 +205,14 @@ class Printer {
       const text = line
         .replaceAll("%l", unique)
         .replaceAll("%s", scratch)
-        .replace(/%(\d|r)([dwb]?)/g, (_, n: string, suffix: string) => this.templateOperand(n === "r" ? inst.outputOperand : operands[Number(n)], suffix));
-      if (this.options.allSites && inst.asmOperands?.some((a) => a.operand.kind === "mem" && text.includes(this.memory(a.operand)))) this.site({ ...inst, trap: Kind.MEMORY_OUT_OF_BOUNDS });
+        .replace(/%(\d|r)([dwb]?)/g, (_, n: string, suffix: string) =>
+          this.templateOperand(n === "r" ? inst.outputOperand : operands[Number(n)], suffix),
+        );
+      if (
+        this.options.allSites &&
+        inst.asmOperands?.some((a) => a.operand.kind === "mem" && text.includes(this.memory(a.operand)))
+      )
+        this.site({ ...inst, trap: Kind.MEMORY_OUT_OF_BOUNDS });
       this.text(text);
     }
     this.lines = home;
@@ -272,7 +279,10 @@ function needsType(inst: Inst, i: number): boolean {
   if (inst.operands.length === 1) return true;
   const other = inst.operands[1 - i];
   if (inst.op === "imul3") return i === 1;
-  return other?.kind === "imm" || (other?.kind === "reg" && other.reg === RCX && opInfo(inst.op).roles.length === 2 && isShift(inst));
+  return (
+    other?.kind === "imm" ||
+    (other?.kind === "reg" && other.reg === RCX && opInfo(inst.op).roles.length === 2 && isShift(inst))
+  );
 }
 
 function isShift(inst: Inst): boolean {
@@ -287,14 +297,17 @@ function immediate(value: bigint): string {
 function addressText(m: MemOperand, size: Size): string {
   const parts: string[] = [];
   if (m.base !== NONE) parts.push(registerName(m.base, size));
-  if (m.index !== NONE) parts.push(m.scale === 1 ? registerName(m.index, size) : `${registerName(m.index, size)}*${m.scale}`);
+  if (m.index !== NONE)
+    parts.push(m.scale === 1 ? registerName(m.index, size) : `${registerName(m.index, size)}*${m.scale}`);
   const text = parts.join("+");
   if (m.disp === 0 && text) return text;
   return text ? `${text}${m.disp < 0 ? "-" : "+"}${Math.abs(m.disp)}` : `${m.disp}`;
 }
 
 function touchesLinear(inst: Inst): boolean {
-  return inst.op !== "lea" && inst.operands.some((o) => o.kind === "mem" && (o.form === "linear32" || o.form === "linear64"));
+  return (
+    inst.op !== "lea" && inst.operands.some((o) => o.kind === "mem" && (o.form === "linear32" || o.form === "linear64"))
+  );
 }
 
 function divisorOf(inst: Inst): number {

@@ -6,17 +6,22 @@
  */
 
 import type { Module } from "../ir.ts";
-import type { Emitted, EmitOptions } from "./emit.ts";
+import type { EmitOptions, Emitted } from "./emit.ts";
 
 const PAGE = 65536;
 
 export function routines(module: Module, compiled: Emitted[], options: EmitOptions): string[] {
-  const used = new Set(compiled.flatMap((e) => e.machine.blocks.flatMap((b) => b.insts.flatMap((i) => (i.op === "call" && i.symbol ? [i.symbol] : [])))));
+  const used = new Set(
+    compiled.flatMap((e) =>
+      e.machine.blocks.flatMap((b) => b.insts.flatMap((i) => (i.op === "call" && i.symbol ? [i.symbol] : []))),
+    ),
+  );
   const bytes = (module.memoryPages?.initial ?? 0) * PAGE;
   const lines = ["basalt_routines:"];
   if (used.has("basalt_memory_copy")) lines.push("align 16", "basalt_memory_copy:", ...copyRoutine(bytes, options));
   if (used.has("basalt_memory_fill")) lines.push("align 16", "basalt_memory_fill:", ...fillRoutine(bytes, options));
-  if (used.has("basalt_memory_pattern")) lines.push("align 16", "basalt_memory_pattern:", ...patternRoutine(bytes, options));
+  if (used.has("basalt_memory_pattern"))
+    lines.push("align 16", "basalt_memory_pattern:", ...patternRoutine(bytes, options));
   if (used.has("basalt_memory_init")) lines.push("align 16", "basalt_memory_init:", ...initRoutine(bytes, options));
   return lines.map((line) => (line.endsWith(":") ? line : `  ${line}`));
 }

@@ -5,8 +5,8 @@
  * and the table of frames (metal) knows one frame a function.
  */
 
-import { type Inst, isCopy, type MBlock, mapRegisters, type MFunc, newInst, visitRegisters } from "./machine.ts";
-import { type Reg, type RegSet, has, setOf } from "./registers.ts";
+import { type Inst, isCopy, type MBlock, type MFunc, mapRegisters, newInst, visitRegisters } from "./machine.ts";
+import { has, type Reg, type RegSet, setOf } from "./registers.ts";
 
 const RETURN_BLOCK_INSTS = 6;
 
@@ -50,7 +50,16 @@ function insertOnEdge(func: MFunc, from: MBlock, to: MBlock): void {
 
 function addBlock(func: MFunc, after: MBlock, insts: Inst[], frequency: number): MBlock {
   const id = func.blocks.reduce((max, b) => Math.max(max, b.id), 0) + 1;
-  const block: MBlock = { id, insts, preds: [after], succs: [], loopDepth: after.loopDepth, frequency, label: `.b${id}`, cold: false };
+  const block: MBlock = {
+    id,
+    insts,
+    preds: [after],
+    succs: [],
+    loopDepth: after.loopDepth,
+    frequency,
+    label: `.b${id}`,
+    cold: false,
+  };
   func.blocks.splice(func.blocks.indexOf(after) + 1, 0, block);
   return block;
 }
@@ -87,7 +96,8 @@ class Shrinker {
     visitRegisters(inst, (r) => {
       if (has(this.pushed, r)) needs = true;
     });
-    const usesStack = (form: string): boolean => form === "slot" || form === "in" || form === "out" || form === "scratch";
+    const usesStack = (form: string): boolean =>
+      form === "slot" || form === "in" || form === "out" || form === "scratch";
     return needs || inst.operands.some((o) => o.kind === "mem" && usesStack(o.form));
   }
 
@@ -96,7 +106,12 @@ class Shrinker {
     for (const to of [...block.succs]) {
       const last = to.insts[to.insts.length - 1];
       if (to.preds.length < 2 || last?.op !== "ret" || to.insts.length > RETURN_BLOCK_INSTS) continue;
-      const copy = addBlock(this.func, block, to.insts.map((inst) => ({ ...inst, operands: [...inst.operands] })), Math.min(block.frequency, to.frequency));
+      const copy = addBlock(
+        this.func,
+        block,
+        to.insts.map((inst) => ({ ...inst, operands: [...inst.operands] })),
+        Math.min(block.frequency, to.frequency),
+      );
       redirect(block, to, copy);
       to.preds = to.preds.filter((p) => p !== block);
     }
@@ -107,7 +122,14 @@ class Shrinker {
     for (let i = 0; i < block.insts.length; i++) {
       const inst = block.insts[i] as Inst;
       const [to, from] = inst.operands;
-      if (!isCopy(inst) || to?.kind !== "reg" || from?.kind !== "reg" || !has(this.pushed, to.reg) || has(this.pushed, from.reg)) continue;
+      if (
+        !isCopy(inst) ||
+        to?.kind !== "reg" ||
+        from?.kind !== "reg" ||
+        !has(this.pushed, to.reg) ||
+        has(this.pushed, from.reg)
+      )
+        continue;
       if (this.sink(block, i, to.reg, from.reg)) i--;
     }
   }

@@ -3,7 +3,7 @@
  * what the slot holds already goes, and so does a store that no load reads.
  */
 
-import { type Inst, type MBlock, type MFunc, memoryOperand, opInfo, type Operand } from "./machine.ts";
+import { type Inst, type MBlock, type MFunc, memoryOperand, type Operand, opInfo } from "./machine.ts";
 import type { Reg } from "./registers.ts";
 
 export function cleanSlots(func: MFunc): void {
@@ -84,14 +84,16 @@ function forgetWritten(inst: Inst, known: Known): void {
     if (operand.kind === "reg") known.forgetRegister(operand.reg);
     if (operand.kind === "mem" && operand.form === "slot") known.forgetSlot(operand.disp);
   });
-  for (const a of inst.asmOperands ?? []) if (a.operand.kind === "reg" && (a.role === "w" || a.role === "early")) known.forgetRegister(a.operand.reg);
+  for (const a of inst.asmOperands ?? [])
+    if (a.operand.kind === "reg" && (a.role === "w" || a.role === "early")) known.forgetRegister(a.operand.reg);
   for (let reg = 0; reg < 16; reg++) if (((inst.defs | inst.clobbers) >> reg) & 1) known.forgetRegister(reg);
 }
 
 /** Backward liveness of slots over the whole function. */
 function dropDeadStores(func: MFunc): void {
   const liveIn = new Map<MBlock, Set<number>>(func.blocks.map((b) => [b, new Set()]));
-  const after = (block: MBlock): Set<number> => new Set(block.succs.flatMap((s) => [...(liveIn.get(s) as Set<number>)]));
+  const after = (block: MBlock): Set<number> =>
+    new Set(block.succs.flatMap((s) => [...(liveIn.get(s) as Set<number>)]));
   for (let changed = true; changed; ) {
     changed = false;
     for (const block of [...func.blocks].reverse()) {

@@ -35,12 +35,15 @@ export function stackReport(_module: Module, graph: CallGraph, compiled: Emitted
     }
     depth.set(func, below === null ? null : below + (frames.get(func) as number));
   }
-  const entries = graph.order.flatMap((func) => func.exports.map((name) => ({ export: name, bytes: depth.get(func) ?? null, path: path(func, deepest, frames) })));
+  const entries = graph.order.flatMap((func) =>
+    func.exports.map((name) => ({ export: name, bytes: depth.get(func) ?? null, path: path(func, deepest, frames) })),
+  );
   return { entries };
 }
 
 function path(from: Func, deepest: Map<Func, Func>, frames: Map<Func, number>): StackStep[] {
   const steps: StackStep[] = [];
-  for (let at: Func | undefined = from; at; at = deepest.get(at)) steps.push({ name: at.name, bytes: frames.get(at) as number });
+  for (let at: Func | undefined = from; at; at = deepest.get(at))
+    steps.push({ name: at.name, bytes: frames.get(at) as number });
   return steps;
 }

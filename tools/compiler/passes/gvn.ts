@@ -5,9 +5,10 @@
 
 import { Dominators } from "../dominators.ts";
 import { isPlainLoad, isPlainStore, isPure, type Summaries, type Summary } from "../effects.ts";
-import type { Block, Func, Value } from "../ir.ts";
+import type { Block, Func, Op, Terminator, Type, Value } from "../ir.ts";
 import { findLoops, type Loop } from "../loops.ts";
-import { Replacements } from "../ssa.ts";
+import { mapTerminatorArgs, newConst, Replacements } from "../ssa.ts";
+import { INVERSE } from "./simplify-rules.ts";
 
 export function numberValues(func: Func, summaries: Summaries): boolean {
   return new Numbering(func, summaries).run();
@@ -27,6 +28,8 @@ interface State {
 }
 
 const COMMUTATIVE = new Set(["add", "mul", "and", "or", "xor", "eq", "ne", "mulh_u", "mulh_s"]);
+/** a > b is b < a: one key for both. */
+const MIRRORED: Partial<Record<Op, Op>> = { gt_s: "lt_s", gt_u: "lt_u", le_s: "ge_s", le_u: "ge_u" };
 /** How many stores a load looks through. */
 const MAX_LOOK = 16;
 
@@ -40,6 +43,7 @@ class Numbering {
   private readonly atEnd = new Map<Block, State>();
   /** Headers of loops that write no memory, no globals. */
   private readonly quiet: Record<keyof State, Set<Block>> = { memory: new Set(), globals: new Set() };
+  private readonly constants = new Map<string, Value>();
   private nextVersion = 0;
   private changed = false;
   private readonly func: Func;
@@ -78,6 +82,7 @@ class Numbering {
         stack.pop();
       }
     }
+    (this.func.blocks[0] as Block).body.unshift(...this.constants.values());
     this.replacements.apply(this.func);
     return this.changed;
   }
@@ -142,9 +147,10 @@ class Numbering {
 
   private number(block: Block): void {
     let state = this.atStart.get(block) as State;
+    this.assume(block);
     this.phis(block);
     for (const value of block.body) {
-      for (let i = 0; i < value.args.length; i++) value.args[i] = this.replacements.resolve(value.args[i] as Value);
+      for (let i = 0; i < value.args.length; i++) value.args[i] = this.resolve(value.args[i] as Value);
       const equal = this.find(value, state);
       if (equal !== null) {
         this.replacements.set(value, equal);
@@ -152,7 +158,69 @@ class Numbering {
       }
       state = this.after(state, value);
     }
+    mapTerminatorArgs(block.terminator, (value) => this.resolve(value));
   }
+
+  /** What stands for the value here: an equal one, or the constant that a branch has proved it to be. */
+  private resolve(value: Value): Value {
+    const equal = this.replacements.resolve(value);
+    const proved = equal.op === "const" ? undefined : this.table.get(`fact ${equal.id}`);
+    if (proved === undefined) return equal;
+    this.changed = true;
+    return proved;
+  }
+
+  // ---- What the way into a block says
+
+  /** A block behind one side of a branch knows how its condition came out. */
+  private assume(block: Block): void {
+    const t = block.preds[0]?.terminator;
+    if (block.preds.length !== 1 || t === undefined) return;
+    if (t.kind === "branch") this.assumeCondition(t.condition, t.then === block);
+    else if (t.kind === "switch") this.assumeCase(t, block);
+  }
+
+  private assumeCondition(value: Value, holds: boolean): void {
+    const condition = this.replacements.resolve(value);
+    if (condition.op === "const") return;
+    if (!holds) this.prove(condition, 0n);
+    else if (INVERSE[condition.op] !== undefined || condition.op === "eqz") this.prove(condition, 1n);
+    const opposite = this.oppositeKey(condition);
+    if (opposite !== null) this.enter(opposite, this.constant("i32", holds ? 0n : 1n));
+    const [x, c] = condition.args.map((arg) => this.replacements.resolve(arg));
+    const equal = holds ? condition.op === "eq" : condition.op === "ne";
+    if (equal && x && c?.op === "const") this.prove(x, c.imm as bigint);
+    if (holds && condition.op === "eqz" && x) this.prove(x, 0n);
+  }
+
+  /** A block that one case alone leads to. */
+  private assumeCase(t: Terminator & { kind: "switch" }, block: Block): void {
+    const at = t.targets.indexOf(block);
+    if (at >= 0 && t.fallback !== block) this.prove(this.replacements.resolve(t.index), BigInt(at));
+  }
+
+  private prove(value: Value, imm: bigint): void {
+    if (value.op !== "const") this.enter(`fact ${value.id}`, this.constant(value.type as Type, imm));
+  }
+
+  /** Key of the compare that is true exactly if this one is false. */
+  private oppositeKey(condition: Value): string | null {
+    const inverse = INVERSE[condition.op];
+    return inverse === undefined ? null : this.keyOf({ ...condition, op: inverse });
+  }
+
+  /** A constant at the start of the function. */
+  private constant(type: Type, imm: bigint): Value {
+    const key = `${type} ${imm}`;
+    let value = this.constants.get(key);
+    if (value === undefined) {
+      value = newConst(this.func, this.func.blocks[0] as Block, type, imm);
+      this.constants.set(key, value);
+    }
+    return value;
+  }
+
+  // ---- Equal values
 
   /** Two phis of one block with equal arguments are one. */
   private phis(block: Block): void {
@@ -194,9 +262,12 @@ class Numbering {
 
   private keyOf(value: Value): string {
     if (value.op === "const") return `const ${value.type} ${value.imm}`;
-    const ids = value.args.map((arg) => arg.id);
+    const ids = value.args.map((arg) => this.replacements.resolve(arg).id);
+    const operand = value.args[0]?.type;
+    const mirrored = MIRRORED[value.op];
+    if (mirrored !== undefined) return `${mirrored}  i32 ${operand} ${ids.reverse()}`;
     if (COMMUTATIVE.has(value.op)) ids.sort((a, b) => a - b);
-    return `${value.op} ${value.name ?? ""} ${value.type} ${value.args[0]?.type} ${ids}`;
+    return `${value.op} ${value.name ?? ""} ${value.type} ${operand} ${ids}`;
   }
 
   private findLoad(load: Value, start: Version): Value | null {

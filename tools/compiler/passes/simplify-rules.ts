@@ -432,7 +432,7 @@ const sext: Rule = (v, s) => (s.bits.isNonNegative(arg(v, 0)) ? s.make("zext", "
 
 // ---- Compares
 
-const INVERSE: Partial<Record<Op, Op>> = {
+export const INVERSE: Partial<Record<Op, Op>> = {
   eq: "ne",
   ne: "eq",
   lt_s: "ge_s",

@@ -6,7 +6,7 @@
 
 import { TrapKind, type Value } from "../../ir.ts";
 import { imm, mem, type RegOperand, reg } from "../machine.ts";
-import { R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI, type RegSet, type Size, setOf } from "../registers.ts";
+import { R8, R9, R10, R11, RAX, RCX, RDI, RDX, type RegSet, RSI, type Size, setOf } from "../registers.ts";
 import { constantOf, fitsImm32, type Selector } from "../select.ts";
 
 const INLINE_COPY_BYTES = 32;
