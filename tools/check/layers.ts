@@ -47,16 +47,16 @@ export const INTRINSIC_USERS: { intrinsics: RegExp; paths: string[] }[] = [
   { intrinsics: /^image/, paths: ["kernel/cpu", "kernel/mm/hostmap.ts", "kernel/boot", "kernel/vmx/vmcs.ts"] },
   // The machine.
   { intrinsics: /^(in|out)(8|16|32)$/, paths: ["drivers"] },
-  { intrinsics: /^cpuid$/, paths: ["kernel/cpu", "kernel/exit", "kernel/vmx", "drivers"] },
+  { intrinsics: /^cpuid$/, paths: ["kernel/cpu", "kernel/exit", "kernel/vmx"] },
   {
     intrinsics: /^(rdmsr|wrmsr)(Safe)?$/,
-    paths: ["kernel/cpu", "kernel/mm", "kernel/vmx", "kernel/exit", "drivers/lapic.ts", "drivers/fault.ts"],
+    paths: ["kernel/cpu", "kernel/mm", "kernel/vmx", "kernel/exit"],
   },
   { intrinsics: /^(readDr\d|writeDr\d|xgetbv|xsetbv)$/, paths: ["kernel/cpu", "kernel/vmx"] },
   { intrinsics: /^(read|write)Cr[024]$/, paths: ["kernel/cpu", "kernel/mm/shootdown.ts", "kernel/vmx"] },
   {
     intrinsics: /^(read|write)Cr3$/,
-    paths: ["kernel/mm/hostmap.ts", "kernel/vm/run.ts", "kernel/monitor/monitor.ts", "drivers/power.ts"],
+    paths: ["kernel/mm/hostmap.ts", "kernel/vm/run.ts", "kernel/cpu/trap.ts"],
   },
   { intrinsics: /^(invlpg|wbinvd|clflush)$/, paths: ["kernel/mm"] },
   { intrinsics: /^(loadDescriptors|unwind|injectFault)$/, paths: ["kernel/mm/descriptor.ts", "drivers/fault.ts"] },
