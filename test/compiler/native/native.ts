@@ -17,6 +17,8 @@ const here = (path: string): string => fileURLToPath(new URL(path, import.meta.u
 const hosted = here("../../../tools/compiler/hosted");
 const cache = here("../../../.cache/compiler-test");
 
+type Compiler = (wasm: Uint8Array, options: CompileOptions) => string;
+
 const statusNames: Record<number, string> = { 200: "no such export or import", 201: "ran out of time" };
 
 /** runner.c and runtime.c as objects, compiled once for each version of their text. */
@@ -123,7 +125,7 @@ async function drive(program: string, folder: string, actions: Action[], first: 
 }
 
 /** One program of all `groups` that compile; outcomes for each group. */
-async function runBatch(groups: Group[], options: CompileOptions, seconds: number): Promise<Outcome[][]> {
+async function runBatch(groups: Group[], window: Window, compiler: Compiler, seconds: number): Promise<Outcome[][]> {
   const folder = mkdtempSync(join(tmpdir(), "basalt-native-"));
   const results: Outcome[][] = groups.map(() => []);
   const sources: string[] = [];
@@ -131,7 +133,7 @@ async function runBatch(groups: Group[], options: CompileOptions, seconds: numbe
   groups.forEach((group, g) => {
     try {
       const first = sources.length;
-      const texts = group.modules.map((wasm, m) => compileForProcess(wasm, { ...options, prefix: `m${first + m}_` }));
+      const texts = group.modules.map((wasm, m) => compiler(wasm, { window, prefix: `m${first + m}_` }));
       sources.push(...texts);
       placed.push({ group: g, first });
     } catch (error) {
@@ -220,7 +222,8 @@ export interface NativeOptions {
   seconds?: number;
   /** Groups in one process. */
   batch?: number;
-  compile?: Partial<CompileOptions>;
+  /** Another compiler than the tree's, for tests of the fuzzer. */
+  compiler?: Compiler;
 }
 
 export function native(options: NativeOptions): Executor {
@@ -229,8 +232,8 @@ export function native(options: NativeOptions): Executor {
       const results: Outcome[][] = [];
       const size = options.batch ?? 100;
       for (let i = 0; i < groups.length; i += size) {
-        const compile = { ...options.compile, window: options.window, prefix: "" };
-        results.push(...(await runBatch(groups.slice(i, i + size), compile, options.seconds ?? 10)));
+        const compiler = options.compiler ?? compileForProcess;
+        results.push(...(await runBatch(groups.slice(i, i + size), options.window, compiler, options.seconds ?? 10)));
       }
       return results;
     },
