@@ -72,7 +72,11 @@ function installNpmPackages() {
   const missing = missingNpmPackages(lock, readJson("node_modules/.package-lock.json"));
   if (missing.length === 0) return;
   say(`installing ${missing.length} npm packages (npm ci)`);
-  if (!run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"])) throw new Error("npm ci failed");
+  const flags = ["--no-audit", "--no-fund", "--loglevel=error"];
+  if (run("npm", ["ci", ...flags])) return;
+  // A mirror may lack packages for other systems, which the lockfile names and this machine does not need.
+  say("npm ci failed; trying npm install with the versions of the lockfile");
+  if (!run("npm", ["install", "--no-save", ...flags])) throw new Error("npm install failed");
 }
 
 function listFor(rows) {

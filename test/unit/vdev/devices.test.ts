@@ -337,9 +337,21 @@ test("the power button raises the SCI when enabled, and writing one clears it", 
 });
 
 test.each([
-  ["CF9H", (f: Fixture) => (out(f, 0xcf9, 2), out(f, 0xcf9, 6))],
+  [
+    "CF9H",
+    (f: Fixture) => {
+      out(f, 0xcf9, 2);
+      out(f, 0xcf9, 6);
+    },
+  ],
   ["the keyboard controller", (f: Fixture) => out(f, 0x64, 0xfe)],
-  ["the keyboard controller's output port", (f: Fixture) => (out(f, 0x64, 0xd1), out(f, 0x60, 0xfe))],
+  [
+    "the keyboard controller's output port",
+    (f: Fixture) => {
+      out(f, 0x64, 0xd1);
+      out(f, 0x60, 0xfe);
+    },
+  ],
   ["port 92H", (f: Fixture) => out(f, 0x92, 1)],
 ])("%s resets the VM", async (_name, act) => {
   const f = await vmFixture();
