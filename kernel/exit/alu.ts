@@ -15,7 +15,6 @@ export const enum Flag {
   OF = 0x800,
 }
 const STATUS: u64 = 0x8d5; // OF SF ZF AF PF CF
-const NOT_CARRY: u64 = 0x8d4;
 
 /** One operation: the flags go in and come out; `high` is the upper half of a product, or a remainder. */
 @unmanaged

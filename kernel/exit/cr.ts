@@ -122,7 +122,7 @@ export function setCr0(vcpu: Vcpu, wanted: u64): bool {
   if ((value & (PG | PE)) == PG || (value & (NW | CD)) == NW) return false;
   if (((old ^ value) & PG) != 0 && !mayChangePaging(vcpu, value)) return false;
   const efer = readEfer(vcpu);
-  if (reloadsPdptes(vcpu, old, value, efer) && !loadPdptes(vcpu, readCr3(vcpu))) return false;
+  if (reloadsPdptes(old, value, efer) && !loadPdptes(vcpu, readCr3(vcpu))) return false;
   if ((value & PE) == 0 && !vcpu.unrestricted && (old & PE) != 0) return refuseRealMode(vcpu);
   writeCr0(vcpu, value);
   if (((old ^ value) & PG) != 0 && (efer & EFER_LME) != 0)
@@ -142,7 +142,7 @@ function mayChangePaging(vcpu: Vcpu, value: u64): bool {
 }
 
 /** PAE paging (not IA-32e mode) after this write, and something that loads the PDPTEs changed. */
-function reloadsPdptes(vcpu: Vcpu, old: u64, value: u64, efer: u64): bool {
+function reloadsPdptes(old: u64, value: u64, efer: u64): bool {
   return (value & PG) != 0 && ((old ^ value) & CR0_RELOAD) != 0 && (efer & EFER_LME) == 0 && (readCr4() & PAE) != 0;
 }
 

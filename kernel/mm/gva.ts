@@ -154,16 +154,7 @@ function walkLevels(
     noExecute |= entry;
     if (leaf) {
       const offset = ((<u64>1) << shift) - 1;
-      return finish(
-        p,
-        gva,
-        access,
-        (entry & addressMask(p) & ~offset) | (gva & offset),
-        shift,
-        rights,
-        noExecute,
-        entry,
-      );
+      return finish(p, access, (entry & addressMask(p) & ~offset) | (gva & offset), shift, rights, noExecute, entry);
     }
     table = entry & addressMask(p);
     level--;
@@ -194,7 +185,7 @@ function walkLegacy(ram: GuestRam, p: GuestPaging, gva: u64, access: u32): bool 
   const pte = loadEntry(ram, pteAt, 4);
   if ((pte & P) == 0) return fault(p, access, 0);
   remember(p, pteAt, pte);
-  return finish(p, gva, access, (pte & 0xffff_f000) | (gva & 0xfff), 12, pde & pte & RIGHTS, 0, pte);
+  return finish(p, access, (pte & 0xffff_f000) | (gva & 0xfff), 12, pde & pte & RIGHTS, 0, pte);
 }
 
 /** A 4 MiB page; PSE-36 puts physical bits 39:32 into bits 20:13, as far as MAXPHYADDR goes. */
@@ -203,20 +194,11 @@ function finishLarge(p: GuestPaging, gva: u64, access: u32, pde: u64): bool {
   const reserved: u64 = 0x003f_e000 & ~((((<u64>1) << high) - 1) << 13);
   if ((pde & reserved) != 0) return fault(p, access, Fault.PRESENT | Fault.RESERVED);
   const gpa = (pde & 0xffc0_0000) | (((pde >> 13) & 0xff) << 32) | (gva & 0x3f_ffff);
-  return finish(p, gva, access, gpa, 22, pde & RIGHTS, 0, pde);
+  return finish(p, access, gpa, 22, pde & RIGHTS, 0, pde);
 }
 
 /** Access rights of the whole translation. SDM, "Determination of Access Rights", "Protection Keys". */
-function finish(
-  p: GuestPaging,
-  gva: u64,
-  access: u32,
-  gpa: u64,
-  shift: u32,
-  rights: u64,
-  noExecute: u64,
-  leaf: u64,
-): bool {
+function finish(p: GuestPaging, access: u32, gpa: u64, shift: u32, rights: u64, noExecute: u64, leaf: u64): bool {
   const userPage = (rights & U) != 0;
   const user = (access & Walk.USER) != 0 && (access & Walk.IMPLICIT) == 0;
   if (user && !userPage) return fault(p, access, Fault.PRESENT);

@@ -17,7 +17,6 @@ export const enum MemoryType {
 }
 
 const MAX_RANGES: u32 = 32;
-const FIXED_RANGES: u32 = 88; // 8 of 64 KiB, 16 of 16 KiB, 64 of 4 KiB
 const FIXED_END: u64 = 0x10_0000;
 
 const CAP_FIXED: u64 = 1 << 8;

@@ -139,7 +139,7 @@ function addressed(vm: Vm): usize {
 
 export function readPciData(vm: Vm, port: u32, bytes: u32): u32 {
   const offset = (changetype<Vpci>(vm.vpci).address & 0xfc) | (port & 3);
-  return readConfig(leavesRegister(port, bytes) ? 0 : addressed(vm), offset, bytes);
+  return readConfig(leavesRegister(port, bytes) ? <usize>0 : addressed(vm), offset, bytes);
 }
 
 export function writePciData(vm: Vm, port: u32, bytes: u32, value: u32): void {
@@ -150,7 +150,7 @@ export function writePciData(vm: Vm, port: u32, bytes: u32, value: u32): void {
 // ECAM: device in bits 19..15, function in 14..12, register in 11..0.
 
 export function readEcam(vm: Vm, offset: u32, bytes: u32): u32 {
-  const found = leavesRegister(offset, bytes) ? 0 : find(vm, (offset >> 15) & 31, (offset >> 12) & 7);
+  const found: usize = leavesRegister(offset, bytes) ? <usize>0 : find(vm, (offset >> 15) & 31, (offset >> 12) & 7);
   return readConfig(found, offset & 0xfff, bytes);
 }
 
