@@ -9,6 +9,7 @@ import { Status } from "../lib/status";
 import { addMemory, coverMemory, finishBoot, freeBytes, Owner, ownedBytes, startFrames } from "../mm/frame";
 import { enterCore } from "../mm/hostmap";
 import { MEMORY_LIMIT } from "../mm/block";
+import { isMemory } from "../mm/phys";
 
 const POOL_BYTES: u64 = 0x20_0000;
 /** The boot page tables reach this far. */
@@ -39,7 +40,7 @@ export function startMemory(): Status {
   return Status.OK;
 }
 
-/** The lowest free, aligned 2 MiB: near the image, so that large runs stay whole. */
+/** The lowest free, aligned 2 MiB that is there: near the image, so that large runs stay whole. */
 function findPool(): u64 {
   const count = bootInfo().regionCount;
   for (let i: u32 = 0; i < count; i++) {
@@ -47,7 +48,7 @@ function findPool(): u64 {
     if (region.kind != MemoryKind.USABLE) continue;
     const end = min(region.end, POOL_LIMIT);
     for (let at = alignUp(max(region.base, LOW_END), POOL_BYTES); at + POOL_BYTES <= end; at += POOL_BYTES) {
-      if (isClear(at, at + POOL_BYTES)) return at;
+      if (isClear(at, at + POOL_BYTES) && isMemory(at, POOL_BYTES)) return at;
     }
   }
   return 0;

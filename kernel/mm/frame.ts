@@ -27,7 +27,8 @@ import {
   takeRun,
   TOP_SHIFT,
 } from "./block";
-import { coverTables, mapPool } from "./tablewindow";
+import { isMemory } from "./phys";
+import { coverTables, mapPool, unmapPool } from "./tablewindow";
 
 export { Owner } from "./block";
 
@@ -99,8 +100,7 @@ export function finishBoot(): Status {
     if (hasOwner(pa, min(pa + ((<u64>1) << TOP_SHIFT), MEMORY_LIMIT), Owner.ABSENT)) continue;
     if (coverTables(pa)) return Status.NO_MEMORY;
   }
-  const status = mapPool(bootPool);
-  refill();
+  const status = mapPool(bootPool); // more pools come when the core's own tables, which reach them, are in use
   leave();
   return status;
 }
@@ -137,8 +137,14 @@ function refill(): void {
   if (poolFrames() >= POOL_RESERVE) return;
   const run = takeRun(2, Owner.TABLE);
   if (!run) return;
-  if (mapPool(run)) setRange(run, run + POOL_BYTES, Owner.FREE);
-  else makePool(run, 1);
+  if (mapPool(run)) {
+    setRange(run, run + POOL_BYTES, Owner.FREE);
+  } else if (isMemory(run, POOL_BYTES)) {
+    makePool(run, 1);
+  } else {
+    unmapPool(run);
+    setRange(run, run + POOL_BYTES, Owner.ABSENT); // the map was wrong
+  }
 }
 
 // ---- Giving back

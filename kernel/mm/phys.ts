@@ -36,3 +36,19 @@ export function zeroFrame(pa: u64): void {
 export function fillEntries(pa: u64, value: u64, count: u64): void {
   tablefill64(pa, value, count);
 }
+
+const PATTERN: u64 = 0xa55a_c33c_0ff0_9669;
+
+/**
+ * Whether reads at both ends of the `bytes` at `pa` return what was written: firmware has listed memory
+ * that is not there. Destroys what it touches.
+ */
+export function isMemory(pa: u64, bytes: u64): bool {
+  const last = pa + bytes - 8;
+  writeEntry(pa, PATTERN);
+  writeEntry(last, ~PATTERN);
+  const kept = readEntry(pa) == PATTERN && readEntry(last) == ~PATTERN;
+  writeEntry(pa, 0);
+  writeEntry(last, 0);
+  return kept;
+}

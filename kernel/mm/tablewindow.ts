@@ -3,6 +3,7 @@
 // all RAM there is, so that no root changes when a pool is added.
 
 import { TABLE_WINDOW } from "../config";
+import { invlpg } from "../cpu/insn";
 import { panic } from "../lib/panic";
 import { Status } from "../lib/status";
 import { takePoolFrame } from "./block";
@@ -43,8 +44,15 @@ export function windowFirst(): u32 {
 export function mapPool(pa: u64): Status {
   const directory = directoryFor(pa);
   if (!directory) return Status.NO_MEMORY;
-  writeEntry(directory + (((pa >> 21) & 511) << 3), pa | LEAF_RW | LARGE);
+  const at = directory + (((pa >> 21) & 511) << 3);
+  writeEntry(at, pa | LEAF_RW | LARGE);
   return Status.OK;
+}
+
+/** Takes back what mapPool() has just mapped: no other CPU has used it. */
+export function unmapPool(pa: u64): void {
+  writeEntry(directoryFor(pa) + (((pa >> 21) & 511) << 3), 0);
+  invlpg(TABLE_WINDOW + pa);
 }
 
 /** Maps the single frame at `pa`, outside all pools: for the trampoline page. */

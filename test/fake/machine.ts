@@ -99,7 +99,9 @@ export class Machine {
   private readonly intrinsicTicks: number;
   private readonly pauseTicks: number;
   private readonly portTicks: number;
+  /** Intrinsics that the call from outside which is under way may still make. */
   private callsLeft: number;
+  private readonly callLimit: number;
   private readonly recent = new Recent();
   private seed = 0x9e37_79b9_7f4a_7c15n;
 
@@ -110,7 +112,8 @@ export class Machine {
     this.intrinsicTicks = options.ticks?.intrinsic ?? 1;
     this.pauseTicks = options.ticks?.pause ?? 100;
     this.portTicks = options.ticks?.port ?? 1000;
-    this.callsLeft = options.callLimit ?? 5_000_000;
+    this.callLimit = options.callLimit ?? 5_000_000;
+    this.callsLeft = this.callLimit;
     this.paging = options.paging ?? "flat";
     this.guestBase = options.guestBase ?? 0;
     this.ram = new PhysicalMemory(this.memory, options.poison);
@@ -128,7 +131,9 @@ export class Machine {
     });
     if (this.paging === "boot") enterBootTables(this);
     const instance = new WebAssembly.Instance(module, { insn: this.imports(), env: { memory: this.memory } });
-    this.kernel = unsigned(instance.exports);
+    this.kernel = unsigned(instance.exports, () => {
+      this.callsLeft = this.callLimit;
+    });
     this.kernel._start?.();
   }
 
@@ -438,12 +443,21 @@ function ramRanges(memory: number | [number, number][]): [number, number][] {
   return ranges;
 }
 
-function unsigned(exports: WebAssembly.Exports): Kernel {
+/** The exports with unsigned results; `entered` runs before each call that is not made from within another. */
+function unsigned(exports: WebAssembly.Exports, entered: () => void): Kernel {
   const kernel: Kernel = {};
+  let depth = 0;
   for (const [name, value] of Object.entries(exports)) {
     if (typeof value === "function") {
       const call = value as (...args: unknown[]) => unknown;
-      kernel[name] = (...args: unknown[]) => fix(call(...args));
+      kernel[name] = (...args: unknown[]) => {
+        if (depth++ === 0) entered();
+        try {
+          return fix(call(...args));
+        } finally {
+          depth--;
+        }
+      };
     } else if (value instanceof WebAssembly.Global) {
       Object.defineProperty(kernel, name, { get: () => fix(value.value), enumerable: true });
     } else {

@@ -51,7 +51,20 @@ function covers(r: Range, pa: bigint): boolean {
   return pa + FRAME > r.base && pa < r.base + r.bytes;
 }
 
+/** Addresses in it that every plausible map is asked for. */
+const PROBES = [0x100_0000n, 0x800_0000n, 0x1000_0000n, 0x1f00_0000n];
+
 let checked = 0;
+
+test("memory that the map lists and nothing answers for is passed over", async () => {
+  const m = await machine({ entries: ENTRIES, paging: "boot", memory: 512 * MIB, cpuid });
+  m.ram.load(INFO, multiboot1({ ranges: [{ base: 0x1fe0_0001n, bytes: 0x3f_ffffn, type: USABLE }] }));
+  m.kernel.initBlock(0, 0);
+  m.kernel.detectFeatures(m.kernel.scratch());
+  expect(m.kernel.readBootInfo(MAGIC1, BigInt(INFO))).toBe(0);
+  expect(m.kernel.startMemory()).not.toBe(0);
+  expect(logLines(m).join("\n")).toContain("too little memory");
+});
 
 test("no frame is handed out that any range of the map denies", async () => {
   await fc.assert(
@@ -71,7 +84,12 @@ test("no frame is handed out that any range of the map denies", async () => {
           return;
         }
         expect(m.mappings().filter((p) => p.writable && p.executable)).toEqual([]);
-        for (const probe of [...probes, ...ranges.map((r) => r.base), ...ranges.map((r) => r.base + r.bytes)]) {
+        for (const probe of [
+          ...PROBES,
+          ...probes,
+          ...ranges.map((r) => r.base),
+          ...ranges.map((r) => r.base + r.bytes),
+        ]) {
           const pa = BigInt.asUintN(47, probe) & ~(FRAME - 1n);
           if (k.ownerOf(pa) !== FREE) continue;
           checked++;
