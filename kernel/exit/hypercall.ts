@@ -3,7 +3,7 @@
 
 import { copyFromGuest } from "../mm/guestmem";
 import { stopVm } from "../vcpu/event";
-import { HostWork, virt } from "../vcpu/current";
+import { HostWork, noteWork } from "../vcpu/current";
 import { ramOf, StopReason } from "../vcpu/vm";
 import { Vcpu } from "../vcpu/vcpu";
 import { advance, readCpl } from "../vendor";
@@ -38,7 +38,7 @@ function call(vcpu: Vcpu, number: u64): u64 {
   if (number == Hypercall.VERSION) return VERSION;
   if (number == Hypercall.CONSOLE_WRITE) return consoleWrite(vcpu, vcpu.rbx, vcpu.rcx);
   if (number == Hypercall.YIELD) {
-    virt().work |= HostWork.YIELD;
+    noteWork(HostWork.YIELD);
     return 0;
   }
   if (number != Hypercall.SHUTDOWN) return UNKNOWN;

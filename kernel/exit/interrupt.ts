@@ -6,14 +6,14 @@ import { Vcpu } from "../vcpu/vcpu";
 import { readInterruptionInfo, requestInterruptWindow, requestNmiWindow } from "../vendor";
 import { dispatch, takeAttention } from "../../drivers/irq";
 import { Vector } from "../cpu/vector";
-import { HostWork, virt } from "../vcpu/current";
+import { HostWork, noteWork } from "../vcpu/current";
 
 /** The host's handler sets a bit or fills a ring; the run loop looks at those before it goes on. */
 export function onExternalInterrupt(_vcpu: Vcpu): void {
   const vector = readInterruptionInfo() & 0xff;
   dispatch(vector);
-  if (vector == <u32>Vector.TIMER) virt().work |= HostWork.TIMERS;
-  else if (takeAttention()) virt().work |= HostWork.RESCHEDULE; // the operator typed: the idle loop answers
+  if (vector == <u32>Vector.TIMER) noteWork(HostWork.TIMERS);
+  else if (takeAttention()) noteWork(HostWork.RESCHEDULE); // the operator typed: the idle loop answers
 }
 
 /** The guest can take an interrupt now. */
@@ -27,7 +27,7 @@ export function onNmiWindow(vcpu: Vcpu): void {
   if (vcpu.nmisPending) setPending(vcpu, Pending.NMI);
 }
 
-/** A virtual deadline or the end of the slice: the run loop finds out which. */
-export function onPreemptionTimer(vcpu: Vcpu): void {
-  setPending(vcpu, Pending.TIMER);
+/** A deadline of the host is due: the run loop finds out whose. */
+export function onPreemptionTimer(_vcpu: Vcpu): void {
+  noteWork(HostWork.TIMERS);
 }

@@ -1,13 +1,13 @@
 // PAUSE loops, MONITOR and MWAIT.
 
-import { HostWork, virt } from "../vcpu/current";
+import { HostWork, noteWork } from "../vcpu/current";
 import { Vcpu } from "../vcpu/vcpu";
 import { advance } from "../vendor";
 import { raiseUd } from "./fault";
 
 /** A spin loop was seen: whoever holds the lock may be waiting for this CPU. */
 export function onPause(vcpu: Vcpu): void {
-  virt().work |= HostWork.YIELD;
+  noteWork(HostWork.YIELD);
   advance(vcpu);
 }
 

@@ -65,6 +65,11 @@ export function virtAt(cpu: u32): Virt {
   return changetype<Virt>(PERCPU_BASE + <usize>cpu * PERCPU_BYTES + PERCPU_VIRT);
 }
 
+/** Sets work bits of this CPU, for its run loop or its idle loop. */
+export function noteWork(work: u32): void {
+  atomic.or<u32>(changetype<usize>(virt()) + offsetof<Virt>("work"), work);
+}
+
 /** EPT generation of VM `number` up to which this CPU has forgotten translations (vmx/vpid.ts). */
 export function seenGeneration(number: u32): usize {
   return cpuBlock() + PERCPU_VIRT + 512 + ((<usize>number) << 2);

@@ -5,7 +5,7 @@ import * as apic from "../cpu/apic";
 import { cpuBlock } from "../cpu/insn";
 import { cpuAt } from "../cpu/percpu";
 import { Vector } from "../cpu/vector";
-import { HostWork, Virt, virt, virtAt } from "../vcpu/current";
+import { HostWork, Virt, virtAt } from "../vcpu/current";
 import { Vcpu } from "../vcpu/vcpu";
 import { Vm, vcpuOf } from "../vcpu/vm";
 import { moveState, stateOf, Task, TaskState } from "./task";
@@ -19,11 +19,6 @@ export function here(): u32 {
 export function tellCpu(cpu: u32, work: u32): void {
   atomic.or<u32>(changetype<usize>(virtAt(cpu)) + workOffset(), work);
   if (cpu != here()) apic.sendFixed(Vector.KICK, cpuAt(cpu).apicId);
-}
-
-/** Sets work bits of this CPU. */
-export function noteWork(work: u32): void {
-  atomic.or<u32>(changetype<usize>(virt()) + workOffset(), work);
 }
 
 function workOffset(): usize {

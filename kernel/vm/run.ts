@@ -1,6 +1,7 @@
 // The loop that runs a vCPU: deliver, enter, dispatch, stop or repeat. Between an exit and the next entry
 // of the same vCPU nothing is allocated, no lock is shared with another VM, and vector state stays where it is.
 
+import * as timer from "../cpu/timer";
 import * as trap from "../cpu/trap";
 import { rdtsc, writeCr3 } from "../cpu/insn";
 import { dispatch } from "../exit/dispatch";
@@ -12,7 +13,18 @@ import { deliver, hasInterrupt } from "../virq/deliver";
 import { expire, nextDeadline } from "../vdev/timers";
 import { pumpInput } from "../vdev/vuart";
 import { lockDevices, unlockDevices } from "../virq/lock";
-import { bringIn, enter, loadVmcs, readRflags, release, reportEntryFailure, syncEpt, takeOut } from "../vendor";
+import {
+  bringIn,
+  enter,
+  hasPreemptionTimer,
+  loadVmcs,
+  readRflags,
+  release,
+  reportEntryFailure,
+  setPreemptionTimer,
+  syncEpt,
+  takeOut,
+} from "../vendor";
 import { coreRoot } from "../mm/hostmap";
 import { initVcpu, startVcpu } from "./startup";
 import { noteEnded, setState, slotAt, SlotState, VmSlot } from "./directory";
@@ -52,6 +64,7 @@ function runTask(task: Task): void {
   mine.task = changetype<usize>(task);
   beginTurn(task, rdtsc());
   mine.serving = task.vm + 1;
+  boundStay(vcpu);
   trap.enterContained();
   const slot = slotAt(task.vm);
   const turn = slot.stopping ? <u32>Turn.ENDED : slot.paused ? <u32>Turn.ASLEEP : loop(vcpu, task);
@@ -177,10 +190,12 @@ function entryFailed(vcpu: Vcpu, failure: u32): u32 {
 function attend(vcpu: Vcpu, task: Task): u32 {
   let turn: u32 = Turn.GO_ON;
   // Work makes work: an expired timer ends the slice or wakes a task, and that counts before this entry.
+  let worked = false;
   while (turn == Turn.GO_ON) {
     const work = takeWork();
     if (work == 0) break;
     turn = hostWork(vcpu, task, work);
+    worked = true;
   }
   if (turn == Turn.ENDED) return turn;
   const pending = atomic.load<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("pending"));
@@ -188,11 +203,23 @@ function attend(vcpu: Vcpu, task: Task): u32 {
   if ((pending & (Pending.INIT | Pending.SIPI)) != 0) startUp(vcpu, pending);
   if ((pending & Pending.FLUSH) != 0) flush(vcpu);
   if ((pending & Pending.DEVICE) != 0) devices(vcpu);
-  if ((pending & Pending.TIMER) != 0 || task.timerDue != 0) timers(vcpu, task);
+  if ((pending & Pending.TIMER) != 0 || task.timerDue != 0) {
+    timers(vcpu, task);
+    worked = true;
+  }
   if (turn != Turn.GO_ON) return turn;
+  if (worked) boundStay(vcpu);
   if (vcpu.state != VcpuState.RUNNABLE && !wakes(vcpu)) return stayAsleep(vcpu);
   if (needsDelivery(vcpu)) deliver(vcpu);
   return Turn.GO_ON;
+}
+
+/** The guest comes back by the host's next deadline, even if the host's timer interrupt should not get through to it. */
+function boundStay(vcpu: Vcpu): void {
+  if (!hasPreemptionTimer(vcpu)) return;
+  const now = rdtsc();
+  const deadline = timer.nextDeadline();
+  setPreemptionTimer(deadline > now ? deadline - now : 0);
 }
 
 function hostWork(vcpu: Vcpu, task: Task, work: u32): u32 {

@@ -7,8 +7,8 @@ import * as timer from "../cpu/timer";
 import { cpuCount, isOnline } from "../cpu/percpu";
 import { fromNanoseconds } from "../cpu/tsc";
 import { rdtsc } from "../cpu/insn";
-import { HostWork, Virt, virt, virtAt } from "../vcpu/current";
-import { kickTask, noteWork } from "./kick";
+import { HostWork, noteWork, Virt, virt, virtAt } from "../vcpu/current";
+import { kickTask } from "./kick";
 import { MAX_TASKS, moveState, stateOf, Task, taskAt, TaskState, WEIGHT_ONE } from "./task";
 
 const SLICE_NANOSECONDS: u64 = 2_000_000;

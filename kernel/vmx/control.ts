@@ -116,7 +116,8 @@ export const enum Activity {
 // ---- What a VM gets: without the first of each pair Basalt does not run; the second is taken where present.
 
 export const PIN_NEEDED: u32 = Pin.EXTERNAL_INTERRUPT_EXITING | Pin.NMI_EXITING | Pin.VIRTUAL_NMIS;
-export const PIN_WANTED: u32 = 0; // the host's own timer ends a stay: vm/run
+/** Bounds a stay also where a host interrupt does not end it; useful only if the exit saves what is left of it. */
+export const PIN_WANTED: u32 = Pin.PREEMPTION_TIMER;
 
 export const PROC_NEEDED: u32 =
   Proc.TSC_OFFSETTING |
@@ -156,7 +157,7 @@ export const EXIT_NEEDED: u32 =
   ExitControl.SAVE_DEBUG_CONTROLS |
   ExitControl.SAVE_PAT |
   ExitControl.LOAD_PAT;
-export const EXIT_WANTED: u32 = ExitControl.CONCEAL_FROM_PT;
+export const EXIT_WANTED: u32 = ExitControl.CONCEAL_FROM_PT | ExitControl.SAVE_PREEMPTION_TIMER;
 
 export const ENTRY_NEEDED: u32 = EntryControl.LOAD_DEBUG_CONTROLS | EntryControl.LOAD_EFER | EntryControl.LOAD_PAT;
 export const ENTRY_WANTED: u32 = EntryControl.CONCEAL_FROM_PT;

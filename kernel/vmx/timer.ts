@@ -1,6 +1,8 @@
-// The VMX-preemption timer: ends a time slice, or a guest's stay at its next virtual deadline, without
-// a host interrupt. It counts at the TSC's rate divided by 2^n. Where it is missing the host's own
-// timer interrupts instead. Intel SDM Vol. 3, "VMX-Preemption Timer".
+// The VMX-preemption timer bounds a vCPU's stay by the host's next deadline. On silicon the host's own
+// timer interrupt ends the stay at the same moment, whatever RFLAGS.IF the guest has; Bochs 2.7 holds
+// that interrupt back from a guest that was entered with IF clear, so a guest could keep the CPU. The
+// exit saves what is left, so entries in between cost nothing. It counts at the TSC's rate divided by
+// 2^n, in the guest only. Intel SDM Vol. 3, "VMX-Preemption Timer".
 
 import { vmwrite } from "../cpu/insn";
 import { Vcpu } from "../vcpu/vcpu";
@@ -13,7 +15,7 @@ export function hasPreemptionTimer(vcpu: Vcpu): bool {
   return (vcpu.pinControls & Pin.PREEMPTION_TIMER) != 0;
 }
 
-/** The next stay in the guest ends after `ticks` of the TSC, rounded up, or the longest that fits. */
+/** The guest exits after `ticks` of the TSC in it, rounded up, or the longest that fits. The vCPU's VMCS is current. */
 export function setPreemptionTimer(ticks: u64): void {
   const shift = <u64>preemptionShift(capability());
   const counts = (ticks >> shift) + 1;

@@ -16,7 +16,7 @@ import { Vcpu } from "../vcpu/vcpu";
 import { Without } from "../vcpu/vm";
 import { adjust, capability, mayBeOne, vmcsRevision, vpidUsable } from "./capability";
 import * as C from "./control";
-import { Activity, Proc, Proc2 } from "./control";
+import { Activity, ExitControl, Pin, Proc, Proc2 } from "./control";
 import { Field } from "./field";
 import { createBitmaps, passThrough } from "./intercept";
 import { resetRegisters } from "./reset";
@@ -124,7 +124,8 @@ export function abandonCurrent(): void {
 function chooseControls(vcpu: Vcpu): void {
   const c = capability();
   const without = vcpu.vm.without;
-  vcpu.pinControls = adjust(c.pin, C.PIN_NEEDED);
+  const timer = mayBeOne(c.exit, ExitControl.SAVE_PREEMPTION_TIMER) && (without & Without.PREEMPTION_TIMER) == 0;
+  vcpu.pinControls = adjust(c.pin, timer ? C.PIN_NEEDED | C.PIN_WANTED : C.PIN_NEEDED);
   let proc = C.PROC_NEEDED;
   const tprShadow = mayBeOne(c.proc, Proc.TPR_SHADOW) && (without & Without.TPR_SHADOW) == 0;
   proc |= tprShadow ? Proc.TPR_SHADOW : Proc.CR8_LOAD_EXITING | Proc.CR8_STORE_EXITING;
@@ -151,6 +152,13 @@ function secondary(without: u32, tprShadow: bool): u32 {
   return wanted;
 }
 
+/** The preemption timer's value is saved exactly where it runs: VM entry demands it. */
+function exitControls(vcpu: Vcpu): u32 {
+  const wanted = C.EXIT_NEEDED | C.EXIT_WANTED;
+  const timer = (vcpu.pinControls & Pin.PREEMPTION_TIMER) != 0;
+  return adjust(capability().exit, timer ? wanted : wanted & ~ExitControl.SAVE_PREEMPTION_TIMER);
+}
+
 /** Control fields that stay, and the links to the VM's tables. */
 function writeControls(vcpu: Vcpu): void {
   const c = capability();
@@ -158,7 +166,7 @@ function writeControls(vcpu: Vcpu): void {
   vmwrite(Field.PIN_CONTROLS, vcpu.pinControls);
   vmwrite(Field.PROCESSOR_CONTROLS, vcpu.procControls);
   vmwrite(Field.PROCESSOR_CONTROLS_2, vcpu.procControls2);
-  vmwrite(Field.EXIT_CONTROLS, adjust(c.exit, C.EXIT_NEEDED | C.EXIT_WANTED));
+  vmwrite(Field.EXIT_CONTROLS, exitControls(vcpu));
   vmwrite(Field.ENTRY_CONTROLS, vcpu.entryControls);
   vmwrite(Field.EXCEPTION_BITMAP, vcpu.exceptionBitmap);
   vmwrite(Field.PAGE_FAULT_ERROR_MASK, 0);
