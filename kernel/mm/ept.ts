@@ -1,7 +1,8 @@
 // Extended page tables: from guest-physical to host-physical, four levels, leaves of 4 KiB, 2 MiB and
-// 1 GiB. A leaf is installed only for frames that belong to the VM. What needs memory is prepared first
-// and becomes visible with one store, so that a refusal leaves the translation as it was. Nothing here
-// invalidates: after a leaf lost rights or moved, the caller does (vmx/vpid.ts).
+// 1 GiB. A leaf is installed only for frames that belong to the VM. What needs memory is prepared first,
+// then committed, so that a refusal leaves the tables as they were. Nothing here invalidates: after a leaf
+// lost rights or moved, the caller does (vmx/vpid.ts). protectEpt() and mergeEpt() free tables: no vCPU of
+// the VM runs meanwhile, and an INVEPT precedes its next entry.
 // Intel SDM Vol. 3, "EPT Translation Mechanism".
 //
 //   leaf: 0 R  1 W  2 X  5:3 memory type  6 ignore PAT  7 large  8 accessed  9 dirty  51:12 address
@@ -122,50 +123,62 @@ function sizeOf(level: u32): u64 {
 
 // ---- Mapping
 
-/** A leaf for 2^log2 bytes at `hpa`; 0 if the memory type changes within. */
+/** A leaf for 2^log2 bytes at `hpa`, within which the memory type does not change. */
 function leafFor(hpa: u64, log2Bytes: u32, access: u32): u64 {
   const type = uniformType(hpa, log2Bytes);
-  if (type == MIXED) return 0;
   return hpa | access | ((<u64>type) << TYPE_SHIFT) | IGNORE_PAT | (log2Bytes > 12 ? LARGE : 0);
-}
-
-/**
- * Maps the page of 2^log2Bytes (12, 21 or 30) at `gpa` to the frames at `hpa`, which belong to VM `vm`.
- * WRONG_OWNER, BAD_ADDRESS (unaligned, or beyond the space, or of mixed memory type), BUSY (something is
- * there), NO_MEMORY with the tables unchanged.
- */
-export function mapPageEpt(vm: u32, root: u64, gpa: u64, hpa: u64, log2Bytes: u32, access: u32): Status {
-  const level = levelOf(log2Bytes);
-  if (level == 0 || !legal(access)) return Status.BAD_ARGUMENT;
-  const bytes = (<u64>1) << log2Bytes;
-  if (((gpa | hpa) & (bytes - 1)) != 0 || gpa >= EPT_LIMIT) return Status.BAD_ADDRESS;
-  if (!isOwned(hpa, bytes, Owner.VM_FIRST + vm)) return Status.WRONG_OWNER;
-  const leaf = leafFor(hpa, log2Bytes, access);
-  return leaf ? install(root, gpa, level, leaf) : Status.BAD_ADDRESS;
 }
 
 function legal(access: u32): bool {
   return access != 0 && (access & ~RIGHTS) == 0 && (access & (EptBit.READ | EptBit.WRITE)) != EptBit.WRITE;
 }
 
-/** Puts `leaf` into the table of `level`, making the tables above it. */
-function install(root: u64, gpa: u64, level: u32, leaf: u64): Status {
+/**
+ * Maps [gpa, gpa + bytes) to the frames [hpa, ...) of VM `vm` with the largest leaves that fit, up to 2^limit
+ * bytes. WRONG_OWNER, BAD_ADDRESS (unaligned, or beyond the space), BUSY (something is there), NO_MEMORY: the
+ * tables are as they were.
+ */
+export function mapEpt(vm: u32, root: u64, gpa: u64, hpa: u64, bytes: u64, access: u32, limit: u32): Status {
+  if (((gpa | hpa | bytes) & 0xfff) != 0 || gpa > EPT_LIMIT || bytes > EPT_LIMIT - gpa) return Status.BAD_ADDRESS;
+  if (!legal(access)) return Status.BAD_ARGUMENT;
+  if (bytes != 0 && !isOwned(hpa, bytes, Owner.VM_FIRST + vm)) return Status.WRONG_OWNER;
+  let tables: u32 = 0;
+  for (let done: u64 = 0; done < bytes; ) {
+    const log2 = fitting(gpa + done, hpa + done, bytes - done, limit);
+    const missing = missingTables(root, gpa, gpa + done, levelOf(log2));
+    if (missing == CLASH) return Status.BUSY;
+    tables += missing;
+    done += (<u64>1) << log2;
+  }
+  const reserve = takeTables(tables);
+  if (tables != 0 && reserve == 0) return Status.NO_MEMORY;
+  commit(root, gpa, hpa, bytes, access, limit, reserve);
+  return Status.OK;
+}
+
+const CLASH: u32 = 0xffff_ffff;
+
+/**
+ * How many tables the leaf of `level` at `gpa` lacks that no earlier leaf of the range from `first` needs too;
+ * CLASH if something is mapped there.
+ */
+function missingTables(root: u64, first: u64, gpa: u64, level: u32): u32 {
   let table = root;
   let l = TOP;
   for (; l > level; l--) {
     const entry = readEntry(entryFor(table, l, gpa));
     if (entry == 0) break;
-    if (l < TOP && (entry & LARGE) != 0) return Status.BUSY;
+    if (l < TOP && (entry & LARGE) != 0) return CLASH;
     table = entry & ADDRESS;
   }
-  const at = entryFor(table, l, gpa);
-  const there = readEntry(at);
-  if (there != 0 && !(l == level && vacant(there, level))) return Status.BUSY;
-  const entry = chain(gpa, level, l, leaf);
-  if (!entry) return Status.NO_MEMORY;
-  writeEntry(at, entry);
-  if (there) freeRun(there & ADDRESS, 12, Owner.TABLE); // an empty table gave way to a large leaf
-  return Status.OK;
+  const there = readEntry(entryFor(table, l, gpa));
+  if (there != 0) return l == level && vacant(there, level) ? 0 : CLASH;
+  let count: u32 = 0;
+  for (; l > level; l--) {
+    const start = gpa & ~(sizeOf(l) - 1); // of what the missing table of level l - 1 covers
+    if (gpa == max(start, first)) count++;
+  }
+  return count;
 }
 
 /** `entry` of a table of `level` refers to an empty page table. */
@@ -176,48 +189,60 @@ function vacant(entry: u64, level: u32): bool {
   return true;
 }
 
-/** Builds the tables from `from` up to below `to` around `leaf`; the entry for level `to`, 0 if frames ran out. */
-function chain(gpa: u64, from: u32, to: u32, leaf: u64): u64 {
-  let entry = leaf;
-  for (let l = from; l < to; l++) {
+/** `count` zeroed frames, each but the last with the address of the next in its first entry; 0: not so many, none taken. */
+function takeTables(count: u32): u64 {
+  let chain: u64 = 0;
+  for (let i: u32 = 0; i < count; i++) {
     const frame = allocFrame(Owner.TABLE);
     if (!frame) {
-      unchain(gpa, l, from, entry);
+      freeTables(chain);
       return 0;
     }
     zeroFrame(frame);
-    writeEntry(entryFor(frame, l, gpa), entry);
-    entry = frame | TABLE;
+    writeEntry(frame, chain);
+    chain = frame;
   }
-  return entry;
+  return chain;
 }
 
-/** Frees the tables of levels from .. to - 1 that chain() made before frames ran out. */
-function unchain(gpa: u64, to: u32, from: u32, entry: u64): void {
-  let next = entry;
-  for (let l = to - 1; l >= from; l--) {
-    const frame = next & ADDRESS;
-    next = readEntry(entryFor(frame, l, gpa));
+function freeTables(chain: u64): void {
+  for (let frame = chain; frame != 0; ) {
+    const next = readEntry(frame);
     freeRun(frame, 12, Owner.TABLE);
+    frame = next;
   }
 }
 
-/**
- * Maps [gpa, gpa + bytes) to [hpa, ...) with the largest leaves that fit, up to 2^limit. All or nothing;
- * otherwise as mapPageEpt.
- */
-export function mapEpt(vm: u32, root: u64, gpa: u64, hpa: u64, bytes: u64, access: u32, limit: u32): Status {
-  if (((gpa | hpa | bytes) & 0xfff) != 0 || gpa > EPT_LIMIT || bytes > EPT_LIMIT - gpa) return Status.BAD_ADDRESS;
+/** Installs what mapEpt() has checked, with the tables that it has taken. */
+function commit(root: u64, gpa: u64, hpa: u64, bytes: u64, access: u32, limit: u32, reserve: u64): void {
+  let chain = reserve;
   for (let done: u64 = 0; done < bytes; ) {
-    const size = fitting(gpa + done, hpa + done, bytes - done, limit);
-    const status = mapPageEpt(vm, root, gpa + done, hpa + done, size, access);
-    if (status) {
-      clear(root, gpa, done);
-      return status;
-    }
-    done += (<u64>1) << size;
+    const log2 = fitting(gpa + done, hpa + done, bytes - done, limit);
+    chain = install(root, gpa + done, levelOf(log2), leafFor(hpa + done, log2, access), chain);
+    done += (<u64>1) << log2;
   }
-  return Status.OK;
+}
+
+/** Puts `leaf` into the table of `level`, making the tables above it from `chain`; returns the rest of it. */
+function install(root: u64, gpa: u64, level: u32, leaf: u64, chain: u64): u64 {
+  let table = root;
+  let left = chain;
+  for (let l = TOP; l > level; l--) {
+    const at = entryFor(table, l, gpa);
+    let entry = readEntry(at);
+    if (entry == 0) {
+      entry = left | TABLE;
+      left = readEntry(left);
+      writeEntry(entry & ADDRESS, 0);
+      writeEntry(at, entry);
+    }
+    table = entry & ADDRESS;
+  }
+  const at = entryFor(table, level, gpa);
+  const there = readEntry(at);
+  writeEntry(at, leaf);
+  if (there) freeRun(there & ADDRESS, 12, Owner.TABLE); // an empty table gave way to a large leaf
+  return left;
 }
 
 /** log2 of the largest leaf: aligned, within the range and the limit, of one memory type. */
@@ -228,11 +253,6 @@ function fitting(gpa: u64, hpa: u64, bytes: u64, limit: u32): u32 {
       return log2;
   }
   return 12;
-}
-
-/** Removes whole leaves in a range whose ends are leaf boundaries. */
-function clear(root: u64, gpa: u64, bytes: u64): void {
-  for (let done: u64 = 0; done < bytes; ) done += clearOne(root, gpa + done);
 }
 
 /** Clears the leaf at `gpa`; returns how many bytes it, or the hole there, spans. */
@@ -304,11 +324,13 @@ function changeRights(at: u64, entry: u64, access: u32): void {
 /** Divides large leaves that cross an end of the range. Checked before: nothing is divided in vain. */
 function isolate(root: u64, gpa: u64, bytes: u64): Status {
   if (((gpa | bytes) & 0xfff) != 0 || gpa > EPT_LIMIT || bytes > EPT_LIMIT - gpa) return Status.BAD_ADDRESS;
-  const status = splitAt(root, gpa);
-  if (status) return status;
-  const last = splitAt(root, gpa + bytes);
-  if (last) mergeEpt(root, gpa);
-  return last;
+  let status = splitAt(root, gpa);
+  if (!status) status = splitAt(root, gpa + bytes);
+  if (status) {
+    mergeEpt(root, gpa); // what was divided before the memory ran out
+    mergeEpt(root, gpa + bytes);
+  }
+  return status;
 }
 
 /** Makes `gpa` a leaf boundary. */
@@ -423,8 +445,6 @@ export function touchEpt(root: u64, gpa: u64, hpa: u64, access: u32): Status {
     if (entry == 0) return Status.NOT_FOUND;
     table = entry & ADDRESS;
   }
-  const leaf = leafFor(hpa & ~(<u64>0xfff), 12, access);
-  if (!leaf) return Status.BAD_ADDRESS;
-  swapEntry(entryFor(table, 1, gpa), 0, leaf);
+  swapEntry(entryFor(table, 1, gpa), 0, leafFor(hpa & ~(<u64>0xfff), 12, access));
   return Status.OK;
 }

@@ -46,12 +46,14 @@ export interface Options extends MachineOptions {
   /** Further ranges as [base, end, owner]. */
   more?: [bigint, bigint, number][];
   enter?: boolean;
+  /** Source files besides those below whose functions the test calls. */
+  extraEntries?: string[];
 }
 
 export async function memory(options: Options = {}): Promise<Machine> {
   const end = options.end ?? 64 * MIB;
   const m = await machine({
-    entries: ENTRIES,
+    entries: [...ENTRIES, ...(options.extraEntries ?? [])],
     paging: "boot",
     memory: [
       [0, 0xa_0000],
