@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // The launcher of the `basalt` command. A build with nothing to do ends here, before TypeScript is loaded.
 
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { upToDate } from "./image/stamp.mjs";
 
@@ -12,7 +12,6 @@ const known = command === "build" && profile ? upToDate(root, profile) : null;
 
 if (known) console.log(`build/${profile}/basalt.elf is up to date (build ${known.buildId})`);
 else {
-  const { register } = await import("tsx/esm/api");
-  register();
-  await import("./cli.ts");
+  const { launch } = await import("./launch.mjs");
+  await launch(join(root, "tools/cli.ts"), process.argv.slice(2));
 }

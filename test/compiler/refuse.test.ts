@@ -23,8 +23,7 @@ function write(source: string): string {
 async function complaints(source: string, target: "metal" | "hosted"): Promise<string[]> {
   const file = write(source);
   try {
-    const settings = { profile: "release", memoryPages: 16 } as const;
-    const { module } = await compileSourceFile(file, settings, { target, window: "low" });
+    const { module } = await compileSourceFile(file, 16, { target, window: "low" });
     return module.funcs.flatMap((f) => (f.unsupported ? [`trapped: ${f.unsupported}`] : []));
   } catch (error) {
     if (!(error instanceof CompileError)) throw error;
@@ -170,7 +169,7 @@ export function f(n: u32): u32 { calls++; return n < 2 ? host(n) : f(n - 1) + f(
 /** The command line; throws with what it prints on stderr. */
 function run(input: string, output: string): void {
   const args = ["tools/compiler/main.ts", join(folder, input), "--hosted", "-o", join(folder, output)];
-  execFileSync(process.execPath, ["--import", "tsx", ...args], { cwd: ROOT, stdio: ["ignore", "ignore", "pipe"] });
+  execFileSync(process.execPath, ["tools/launch.mjs", ...args], { cwd: ROOT, stdio: ["ignore", "ignore", "pipe"] });
 }
 
 describe("the command", () => {

@@ -79,7 +79,7 @@ async function compileCore(): Promise<Compiled> {
       if (name.endsWith(".ts")) files[`${folder}/${name}`] = sha(readFileSync(join(ROOT, folder, name)));
     }
   }
-  const { wasm, errors } = await compileKernelSources(ROOT, "release");
+  const { wasm, errors } = await compileKernelSources(ROOT);
   if (!wasm) throw new Error(`the core does not compile:\n${errors.map((e) => e.message).join("\n")}`);
   return { wasm, files };
 }
@@ -108,14 +108,12 @@ async function compileEntries(entries: string[], flavour: Flavour): Promise<Comp
   return { wasm, files };
 }
 
-/** asconfig.json's options as arguments; unit tests trade optimisation for compile time. */
+/** asconfig.json's options as arguments. */
 function ascOptions(entries: string[], flavour: Flavour): string[] {
   const config = JSON.parse(readFileSync(join(ROOT, "asconfig.json"), "utf8"));
-  const options: Record<string, unknown> = { ...config.options, ...config.targets.release };
+  const options: Record<string, unknown> = { ...config.options };
   for (const name of ["outFile", "textFile", "sourceMap"]) delete options[name];
   if (flavour === "unit") {
-    options.optimizeLevel = 1;
-    options.converge = false;
     // An entry that touches no memory of its own would otherwise leave the import out.
     options.importMemory = true;
   }

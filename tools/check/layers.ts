@@ -1,7 +1,7 @@
 /**
  * Who may use whom, as data: the order of the layers, and which of them may reach which intrinsics.
- * Imports are read from the sources; intrinsics from the Wasm, by the name of the calling function, which tells its file. That
- * is the debug profile's, in which nothing is inlined; the release image comes from the same sources, and imports no other.
+ * Imports are read from the sources; intrinsics from the Wasm, in which nothing is inlined yet, by the name of the calling
+ * function, which tells its file.
  */
 
 import { readdirSync, readFileSync } from "node:fs";
@@ -183,7 +183,7 @@ export function readSources(): Source[] {
 
 /** The Wasm as the compiler reads it. */
 export async function readKernel(): Promise<Module> {
-  const { wasm, sourceMap, errors } = await compileKernelSources(ROOT, "debug");
+  const { wasm, sourceMap, errors } = await compileKernelSources(ROOT);
   if (!wasm) throw new Error(errors.map((e) => e.message).join("\n"));
   return readModule(wasm, sourceMap, { hosted: false });
 }

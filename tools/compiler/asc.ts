@@ -1,10 +1,11 @@
 // AssemblyScript -> Wasm, in process: the kernel with the options of asconfig.json, a single file with
-// the same ones. What asc complains about comes back as one line each.
+// the same ones. asc optimises nothing: the passes of pipeline.ts make up for it, in a third of the time
+// that Binaryen takes and with every instruction at its place in the sources. What asc complains about
+// comes back as one line each.
 
 import { readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import asc from "assemblyscript/asc";
-import type { Profile } from "../paths.ts";
 import type { Diagnostic } from "./diagnostic.ts";
 
 export interface AscResult {
@@ -20,29 +21,30 @@ type Options = Record<string, string | number | boolean | string[]>;
 interface Config {
   entries: string[];
   options: Options;
-  targets: Record<Profile, Options>;
 }
 
 /** Options that name files: everything stays in memory here. */
 const FILES = new Set(["outFile", "textFile"]);
 
 /** Compiles the kernel at `root` (the folder of asconfig.json). */
-export function compileKernelSources(root: string, profile: Profile): Promise<AscResult> {
-  const config = readConfig(root);
-  return runAsc(root, config.entries, { ...config.options, ...config.targets[profile] });
+export function compileKernelSources(root: string): Promise<AscResult> {
+  const { entries, options } = readConfig(root);
+  return runAsc(root, entries, options);
 }
 
 export interface SingleFileOptions {
-  profile: Profile;
   /** Size of linear memory in pages of 64 KiB. */
   memoryPages: number;
+  /** 3: Binaryen optimises as well, which other Wasm engines gain by. */
+  optimizeLevel?: number;
 }
 
 /** Compiles one file and what it imports, with a memory of its own instead of the kernel's. `root`: the folder of asconfig.json. */
 export function compileFile(root: string, file: string, options: SingleFileOptions): Promise<AscResult> {
   const config = readConfig(root);
-  const flags: Options = { ...config.options, ...config.targets[options.profile], importMemory: false };
+  const flags: Options = { ...config.options, importMemory: false };
   delete flags.exportStart; // a C program has a _start of its own: top-level code becomes Wasm's start function
+  flags.optimizeLevel = options.optimizeLevel ?? 0;
   flags.initialMemory = options.memoryPages;
   flags.maximumMemory = options.memoryPages;
   return runAsc(process.cwd(), [relative(process.cwd(), file)], flags);

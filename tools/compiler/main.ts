@@ -44,63 +44,21 @@ export function compile(input: WasmInput, options: CompileOptions): Compiled {
   return { module, ...emitModule(module, { ...options.emit, target: options.target, window: options.window }) };
 }
 
-/**
- * Sources to NASM text. Optimised Wasm does not place every instruction: a refusal without a place in
- * the sources is explained by what the debug profile says of the same fault.
- */
-async function compileSources(
-  sources: (profile: Profile) => Promise<AscResult>,
-  profile: Profile,
-  options: CompileOptions,
-): Promise<Compiled & WasmInput & { warnings: Diagnostic[] }> {
-  const { input, warnings } = accept(await sources(profile));
-  try {
-    return { ...compile(input, options), ...input, warnings };
-  } catch (error) {
-    if (!(error instanceof CompileError) || profile === "debug" || error.diagnostics.every(isPlaced)) throw error;
-    throw await placed(error, sources, options);
-  }
+/** What asc made of the sources, to NASM text. */
+function compileResult(result: AscResult, options: CompileOptions): CompiledSources {
+  const { wasm, sourceMap, errors, warnings } = result;
+  if (wasm === null) throw new CompileError(errors);
+  return { ...compile({ wasm, sourceMap }, options), wasm, sourceMap, warnings };
 }
 
-function isPlaced(d: Diagnostic): boolean {
-  return d.file !== undefined && !d.file.startsWith("~lib/");
-}
-
-async function placed(
-  error: CompileError,
-  sources: (profile: Profile) => Promise<AscResult>,
-  options: CompileOptions,
-): Promise<CompileError> {
-  const { wasm, sourceMap } = await sources("debug");
-  if (wasm === null) return error;
-  try {
-    refuseModule(readModule(wasm, sourceMap, { ...options.read, hosted: options.target === "hosted" }), {
-      hosted: options.target === "hosted",
-    });
-  } catch (better) {
-    if (!(better instanceof CompileError)) throw better;
-    const kind = (d: Diagnostic) => d.message.split(" ")[0];
-    const same = better.diagnostics.filter((d) => isPlaced(d) && error.diagnostics.some((e) => kind(e) === kind(d)));
-    if (same.length > 0) return new CompileError(same);
-  }
-  return error;
-}
-
-export interface CompiledKernel extends Compiled, WasmInput {
+export interface CompiledSources extends Compiled, WasmInput {
   warnings: Diagnostic[];
 }
 
 /** The kernel of this tree, for metal. Throws CompileError. */
-export async function compileKernel(
-  profile: Profile,
-  options: Pick<CompileOptions, "optimize" | "emit"> = {},
-): Promise<CompiledKernel> {
-  return compileSources((p) => compileKernelSources(ROOT, p), profile, { ...options, target: "metal", window: "low" });
-}
-
-function accept(result: AscResult): { input: WasmInput; warnings: Diagnostic[] } {
-  if (result.wasm === null) throw new CompileError(result.errors);
-  return { input: { wasm: result.wasm, sourceMap: result.sourceMap }, warnings: result.warnings };
+export async function compileKernel(profile: Profile): Promise<CompiledSources> {
+  const optimize = { debug: profile === "debug" };
+  return compileResult(await compileKernelSources(ROOT), { optimize, target: "metal", window: "low" });
 }
 
 // ---- The program
@@ -122,11 +80,10 @@ interface CliOptions {
 /** One source file and what it imports, as `npm run compile` does it. Throws CompileError. */
 export async function compileSourceFile(
   file: string,
-  settings: { profile: Profile; memoryPages: number },
+  memoryPages: number,
   options: CompileOptions,
-): Promise<Compiled & { warnings: Diagnostic[] }> {
-  const { memoryPages } = settings;
-  return compileSources((profile) => compileFile(ROOT, file, { profile, memoryPages }), settings.profile, options);
+): Promise<CompiledSources> {
+  return compileResult(await compileFile(ROOT, file, { memoryPages }), options);
 }
 
 function readWasm(file: string): WasmInput {
@@ -163,6 +120,7 @@ function assemble(asm: string, output: string): void {
 function dumping(options: CliOptions): OptimizeOptions {
   const wanted = options.dump;
   return {
+    debug: options.profile === "debug",
     verify: options.verify,
     onPass: (pass, func) => {
       if (wanted !== "all" && wanted !== pass) return;
@@ -186,7 +144,7 @@ async function run(file: string, options: CliOptions): Promise<void> {
   };
   const compiled = file.endsWith(".wasm")
     ? { ...compile(readWasm(file), settings), warnings: [] }
-    : await compileSourceFile(file, { profile: options.profile, memoryPages }, settings);
+    : await compileSourceFile(file, memoryPages, settings);
   for (const warning of compiled.warnings) console.error(formatDiagnostic(warning, "warning"));
   warnOfTraps(compiled.module);
   assemble(compiled.asm, options.output);
@@ -213,7 +171,11 @@ export function command(): Command {
     .requiredOption("-o, --output <file>", "object file; NASM text if it ends in .asm")
     .option("--hosted", "for a Linux process, with the System V calling convention (default: metal)")
     .addOption(new Option("--window <kind>", "where linear memory lies").choices(["low", "gs"]).default("low"))
-    .addOption(new Option("--profile <name>", "options of asc").choices(PROFILES).default("release"))
+    .addOption(
+      new Option("--profile <name>", "release, or debug: code in the order of the source")
+        .choices(PROFILES)
+        .default("release"),
+    )
     .option("--memory <pages>", "linear memory of a FILE.ts, in pages of 64 KiB", "1024")
     .option("--prefix <text>", "hosted: stands before every symbol")
     .option("--march <list>", "instructions beyond the baseline: popcnt, lzcnt, bmi")

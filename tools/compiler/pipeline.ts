@@ -31,12 +31,14 @@ export interface Context {
 export interface Pass {
   name: string;
   run(func: Func, context: Context): void;
+  /** Part of the debug profile too, whose code keeps the calls and the order of the source. */
+  debug?: true;
 }
 
 /** On each function, callees first: a callee has been through all of them when its caller starts. */
 export const PASSES: Pass[] = [
-  { name: "simplify-cfg", run: simplifyCfg },
-  { name: "simplify", run: simplify },
+  { name: "simplify-cfg", run: simplifyCfg, debug: true },
+  { name: "simplify", run: simplify, debug: true },
   { name: "tail", run: loopTailCalls },
   { name: "unroll-recursion", run: (func, { inliner }) => inliner.unrollRecursion(func) },
   { name: "inline", run: (func, { inliner }) => inliner.run(func) },
@@ -52,13 +54,15 @@ export const PASSES: Pass[] = [
   { name: "bulk-loops", run: (func, { module }) => recogniseBulkLoops(func, module) },
   { name: "simplify-late", run: simplify },
   { name: "gvn-late", run: (func, { summaries }) => numberValues(func, summaries) },
-  { name: "dce", run: (func) => eliminateDeadCode(func) },
-  { name: "switches", run: buildSwitches },
-  { name: "simplify-cfg-late", run: simplifyCfg },
-  { name: "frequency", run: estimateFrequencies },
+  { name: "dce", run: (func) => eliminateDeadCode(func), debug: true },
+  { name: "switches", run: buildSwitches, debug: true },
+  { name: "simplify-cfg-late", run: simplifyCfg, debug: true },
+  { name: "frequency", run: estimateFrequencies, debug: true },
 ];
 
 export interface OptimizeOptions {
+  /** Only the passes of the debug profile. */
+  debug?: boolean;
   /** Check the SSA after each pass. */
   verify?: boolean;
   /** Called after each pass on each function. */
@@ -67,8 +71,9 @@ export interface OptimizeOptions {
 
 export function optimize(module: Module, options: OptimizeOptions = {}): void {
   const context: Context = { module, summaries: new Summaries(module), inliner: new Inliner(module) };
+  const passes = options.debug ? PASSES.filter((pass) => pass.debug) : PASSES;
   for (const func of buildCallGraph(module).order) {
-    for (const pass of PASSES) {
+    for (const pass of passes) {
       pass.run(func, context);
       if (options.verify) verifyFunc(func, module);
       options.onPass?.(pass.name, func);

@@ -2,13 +2,21 @@
 // broken compiler may hang.
 
 import { spawn } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Bug } from "./bugs.ts";
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const root = here("../../..");
+
+/** The program of a folder with a planted compiler. */
+const ENTRY = `import { hunt } from "../../../test/compiler/planted/child.ts";
+import { emitModule } from "./compiler/backend/emit.ts";
+import { optimize } from "./compiler/pipeline.ts";
+import { readModule } from "./compiler/read.ts";
+await hunt({ readModule, optimize, emitModule });
+`;
 
 /** `find` as an expression in which any white space fits any other. */
 function pattern(find: string): RegExp {
@@ -34,7 +42,7 @@ export function plant(bug: Bug): string {
     file,
     readFileSync(file, "utf8").replace(pattern(bug.find), () => bug.put),
   );
-  if (!existsSync(join(folder, "node_modules"))) symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
+  writeFileSync(join(folder, "hunt.ts"), ENTRY);
   return folder;
 }
 
@@ -49,7 +57,7 @@ export interface Hunt {
 /** Fuzzes the compiler in `folder` until something differs, at most the whole tour. */
 export async function hunt(folder: string, seconds = 240): Promise<Hunt> {
   const started = performance.now();
-  const child = spawn(join(root, "node_modules/.bin/tsx"), [here("child.ts"), folder], {
+  const child = spawn(process.execPath, [join(root, "tools/launch.mjs"), join(folder, "hunt.ts")], {
     stdio: ["ignore", "pipe", "pipe"],
     detached: true,
   });
