@@ -13,6 +13,7 @@ export default defineConfig({
           include: ["test/unit/**/*.test.ts", "test/property/**/*.test.ts"],
           testTimeout: MINUTE,
           hookTimeout: MINUTE,
+          setupFiles: process.env.BASALT_COVERAGE ? ["test/coverage/setup.ts"] : [],
         },
       },
       {

@@ -161,7 +161,6 @@ function exitControls(vcpu: Vcpu): u32 {
 
 /** Control fields that stay, and the links to the VM's tables. */
 function writeControls(vcpu: Vcpu): void {
-  const c = capability();
   const vm = vcpu.vm;
   vmwrite(Field.PIN_CONTROLS, vcpu.pinControls);
   vmwrite(Field.PROCESSOR_CONTROLS, vcpu.procControls);

@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFile
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { compileKernelSources } from "../../tools/compiler/asc.ts";
+import { isMeasured, measured } from "../coverage/collect.ts";
 
 export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 const CACHE = join(ROOT, ".cache/fake");
@@ -25,32 +26,45 @@ const inProcess = new Map<string, Promise<WebAssembly.Module>>();
  * Throws with asc's messages if they do not compile.
  */
 export function compile(entries: string[], flavour: Flavour = "unit"): Promise<WebAssembly.Module> {
-  const key = sha(JSON.stringify([entries, flavour, ascOptions(entries, flavour), ascVersion()]));
+  const key = sha(JSON.stringify([entries, flavour, ascOptions(entries, flavour), ascVersion(), isMeasured]));
   let module = inProcess.get(key);
   if (!module) {
-    module = compileOnce(key, entries, flavour).then((bytes) => WebAssembly.compile(bytes));
+    module = compileOnce(key, entries, flavour).then(({ wasm, map }) =>
+      isMeasured ? measured(wasm, map) : WebAssembly.compile(wasm as BufferSource),
+    );
     inProcess.set(key, module);
   }
   return module;
 }
 
-async function compileOnce(key: string, entries: string[], flavour: Flavour): Promise<BufferSource> {
+interface Binary {
+  wasm: Uint8Array;
+  /** Its source map, "" if it is not needed. */
+  map: string;
+}
+
+async function compileOnce(key: string, entries: string[], flavour: Flavour): Promise<Binary> {
   const manifestPath = join(CACHE, `${key}.json`);
   const cached = readManifest(manifestPath);
-  if (cached) return readFileSync(join(CACHE, `${cached.wasm}.wasm`));
-  const { wasm, files } = await runAsc(entries, flavour);
+  if (cached) {
+    const path = join(CACHE, cached.wasm);
+    return { wasm: readFileSync(`${path}.wasm`), map: isMeasured ? readFileSync(`${path}.map`, "utf8") : "" };
+  }
+  const { wasm, map, files } = await runAsc(entries, flavour);
   mkdirSync(CACHE, { recursive: true });
   const manifest: Manifest = { files, wasm: sha(wasm) };
+  if (isMeasured) replace(join(CACHE, `${manifest.wasm}.map`), map);
   replace(join(CACHE, `${manifest.wasm}.wasm`), wasm);
   replace(manifestPath, JSON.stringify(manifest));
-  return wasm as BufferSource;
+  return { wasm, map };
 }
 
 /** The manifest at `path` if every file it names still has the content it had. */
 function readManifest(path: string): Manifest | null {
   if (!existsSync(path)) return null;
   const manifest = JSON.parse(readFileSync(path, "utf8")) as Manifest;
-  if (!existsSync(join(CACHE, `${manifest.wasm}.wasm`))) return null;
+  const binary = join(CACHE, manifest.wasm);
+  if (!existsSync(`${binary}.wasm`) || (isMeasured && !existsSync(`${binary}.map`))) return null;
   for (const [file, hash] of Object.entries(manifest.files)) {
     const full = join(ROOT, file);
     if (!existsSync(full) || sha(readFileSync(full)) !== hash) return null;
@@ -58,8 +72,7 @@ function readManifest(path: string): Manifest | null {
   return manifest;
 }
 
-interface Compiled {
-  wasm: Uint8Array;
+interface Compiled extends Binary {
   files: Record<string, string>;
 }
 
@@ -79,15 +92,16 @@ async function compileCore(): Promise<Compiled> {
       if (name.endsWith(".ts")) files[`${folder}/${name}`] = sha(readFileSync(join(ROOT, folder, name)));
     }
   }
-  const { wasm, errors } = await compileKernelSources(ROOT);
+  const { wasm, sourceMap, errors } = await compileKernelSources(ROOT);
   if (!wasm) throw new Error(`the core does not compile:\n${errors.map((e) => e.message).join("\n")}`);
-  return { wasm, files };
+  return { wasm, map: sourceMap ?? "", files };
 }
 
 async function compileEntries(entries: string[], flavour: Flavour): Promise<Compiled> {
   const asc = (await import("assemblyscript/asc")).default;
   const files: Record<string, string> = {};
   let wasm: Uint8Array | null = null;
+  let map = "";
   const result = await asc.main(
     [...entries, ...ascOptions(entries, flavour), "--outFile", "out.wasm", "--baseDir", ROOT],
     {
@@ -100,19 +114,21 @@ async function compileEntries(entries: string[], flavour: Flavour): Promise<Comp
       },
       writeFile(name: string, contents: Uint8Array | string) {
         if (name.endsWith(".wasm")) wasm = contents as Uint8Array;
+        if (name.endsWith(".map")) map = contents.toString();
       },
       listFiles: () => [],
     },
   );
   if (result.error || !wasm) throw new Error(`${entries.join(", ")} does not compile:\n${result.stderr.toString()}`);
-  return { wasm, files };
+  return { wasm, map, files };
 }
 
 /** asconfig.json's options as arguments. */
 function ascOptions(entries: string[], flavour: Flavour): string[] {
   const config = JSON.parse(readFileSync(join(ROOT, "asconfig.json"), "utf8"));
   const options: Record<string, unknown> = { ...config.options };
-  for (const name of ["outFile", "textFile", "sourceMap"]) delete options[name];
+  for (const name of ["outFile", "textFile"]) delete options[name];
+  options.sourceMap = isMeasured;
   if (flavour === "unit") {
     // An entry that touches no memory of its own would otherwise leave the import out.
     options.importMemory = true;

@@ -1,6 +1,7 @@
 // A simulated machine that runs the core's Wasm in Node: processors, physical memory, ports and time,
 // behind the intrinsics that the core imports. See README.md.
 
+import { countersOf } from "../coverage/collect.ts";
 import { enterBootTables } from "./boot.ts";
 import { compile, type Flavour } from "./compile.ts";
 import { Cpu } from "./cpu.ts";
@@ -130,7 +131,11 @@ export class Machine {
       },
     });
     if (this.paging === "boot") enterBootTables(this);
-    const instance = new WebAssembly.Instance(module, { insn: this.imports(), env: { memory: this.memory } });
+    const instance = new WebAssembly.Instance(module, {
+      insn: this.imports(),
+      env: { memory: this.memory },
+      ...countersOf(module),
+    });
     this.kernel = unsigned(instance.exports, () => {
       this.callsLeft = this.callLimit;
     });
