@@ -12,6 +12,7 @@ import { allocate } from "./alloc/allocate.ts";
 import { buildCallGraph, type CallGraph } from "./callgraph.ts";
 import { frameBytes, layFrame } from "./frame.ts";
 import { hostedParts } from "./hosted.ts";
+import { shortenJumps } from "./jumps.ts";
 import { Labels } from "./labels.ts";
 import { layOut } from "./layout.ts";
 import type { MFunc } from "./machine.ts";
@@ -188,6 +189,8 @@ class ModuleEmitter {
       allSites: this.options.target === "hosted",
       fileName: (file) => files[file] ?? "?",
     });
+    printed.hot = shortenJumps(printed.hot);
+    printed.cold = shortenJumps(printed.cold);
     return { func, machine, printed };
   }
 

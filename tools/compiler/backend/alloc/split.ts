@@ -62,9 +62,10 @@ interface Region {
 
 function splitByRegion(allocator: Allocator, piece: Piece, parts: Part[]): boolean {
   const edges = liveEdges(allocator, parts);
+  const touching = edgesByPart(edges);
   let best: Region | null = null;
   for (const reg of allocator.problem.order) {
-    const region = regionFor(allocator, piece, parts, edges, reg);
+    const region = regionFor(allocator, piece, parts, edges, touching, reg);
     if (region && region.gain > (best?.gain ?? 0)) best = region;
   }
   if (!best || best.inside.size === parts.length) return false;
@@ -124,6 +125,19 @@ function liveEdges(allocator: Allocator, parts: Part[]): Edge[] {
   return edges;
 }
 
+/** The edges that begin or end at each part. */
+function edgesByPart(edges: Edge[]): Map<Part, Edge[]> {
+  const touching = new Map<Part, Edge[]>();
+  for (const edge of edges) {
+    for (const part of edge.from === edge.to ? [edge.from] : [edge.from, edge.to]) {
+      const list = touching.get(part);
+      if (list) list.push(edge);
+      else touching.set(part, [edge]);
+    }
+  }
+  return touching;
+}
+
 export function edgeFrequency(from: MBlock, to: MBlock): number {
   if (from.succs.length === 1) return from.frequency;
   if (to.preds.length === 1) return to.frequency;
@@ -134,18 +148,22 @@ export function edgeFrequency(from: MBlock, to: MBlock): number {
  * The set of blocks in which `reg` serves, chosen so that saved memory accesses outweigh the moves
  * on its borders: starts with every free block and improves one block at a time.
  */
-function regionFor(allocator: Allocator, piece: Piece, parts: Part[], edges: Edge[], reg: Reg): Region | null {
+function regionFor(
+  allocator: Allocator,
+  piece: Piece,
+  parts: Part[],
+  edges: Edge[],
+  touching: Map<Part, Edge[]>,
+  reg: Reg,
+): Region | null {
   const open = new Set(parts.filter((p) => !isBlocked(allocator, piece, p.segments, reg)));
   if (open.size === 0) return null;
   const scale = piece.bundle.remat ? 0.4 : 1;
   const inside = new Set(open);
-  const touching = new Map<Part, Edge[]>();
-  for (const e of edges)
-    for (const p of e.from === e.to ? [e.from] : [e.from, e.to]) touching.set(p, [...(touching.get(p) ?? []), e]);
   for (let round = 0, changed = true; changed && round < 8; round++) {
     changed = false;
     for (const part of open) {
-      const wanted = pull(part, inside, touching.get(part) ?? []) * scale + benefit(part.uses) * scale > 0;
+      const wanted = pull(part, inside, touching.get(part) ?? NO_EDGES) * scale + benefit(part.uses) * scale > 0;
       if (wanted === inside.has(part)) continue;
       if (wanted) inside.add(part);
       else inside.delete(part);
@@ -157,6 +175,8 @@ function regionFor(allocator: Allocator, piece: Piece, parts: Part[], edges: Edg
   for (const e of edges) if (inside.has(e.from) !== inside.has(e.to)) gain -= e.cost * scale;
   return inside.size > 0 ? { reg, inside, gain } : null;
 }
+
+const NO_EDGES: Edge[] = [];
 
 /** What the neighbours say: positive if moves fall away when the part is inside. */
 function pull(part: Part, inside: Set<Part>, edges: Edge[]): number {
