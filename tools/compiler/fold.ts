@@ -29,6 +29,7 @@ function popcount(value: bigint): bigint {
 }
 
 export function trailingZeros(type: Type, value: bigint): bigint {
+  if (value & 1n) return 0n;
   return value === 0n ? bitsOf(type) : BigInt(bitLength(value & -value) - 1);
 }
 

@@ -2,7 +2,7 @@
 // in loops start at zero and grow until nothing changes.
 
 import { maskOf, trailingZeros } from "./fold.ts";
-import type { Func, Type, Value } from "./ir.ts";
+import type { Block, Func, Type, Value } from "./ir.ts";
 
 /** After so many rounds a phi that still grows is taken to be anything. */
 const MAX_ROUNDS = 4;
@@ -12,7 +12,8 @@ export class KnownBits {
 
   constructor(func: Func) {
     for (const block of func.blocks) for (const phi of block.phis) this.masks[phi.id] = 0n;
-    for (let round = 0; this.round(func, round >= MAX_ROUNDS); round++);
+    if (!this.round(func, false) || !hasBackEdge(func)) return;
+    for (let round = 1; this.round(func, round >= MAX_ROUNDS); round++);
   }
 
   private round(func: Func, widen: boolean): boolean {
@@ -65,9 +66,19 @@ export class KnownBits {
   }
 }
 
+/** In reverse postorder, what a block reads has been seen unless it comes around a loop. */
+function hasBackEdge(func: Func): boolean {
+  const seen = new Set<Block>();
+  return func.blocks.some((block) => {
+    seen.add(block);
+    return block.preds.some((pred) => pred === block || !seen.has(pred));
+  });
+}
+
 /** All ones up to the highest one of `value`. */
 export function fill(value: bigint): bigint {
-  return value === 0n ? 0n : (1n << BigInt(value.toString(2).length)) - 1n;
+  // Most masks are of this kind already.
+  return (value & (value + 1n)) === 0n ? value : (1n << BigInt(value.toString(2).length)) - 1n;
 }
 
 /** All ones from the lowest one of `value` up. */
