@@ -11,7 +11,9 @@ import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { INTRINSICS } from "../compiler/intrinsics.ts";
-import { Elf } from "../image/elf.ts";
+import { readLines } from "../image/dwarf.ts";
+import { Elf, PT_LOAD } from "../image/elf.ts";
+import { lookUp, type SymbolMap } from "../image/symbolmap.ts";
 
 const run = promisify(execFile);
 
@@ -58,29 +60,18 @@ for (const c of CONDITIONS) for (const prefix of ["j", "set", "cmov"]) ORDINARY.
 /** Beside the ordinary, where memory.copy and its kin are done. */
 const STRINGS = new Set(["rep movs", "rep stos", "stc", "clc"]);
 
-/** Beside the ordinary, by file: the whole list of what hand-written code does. */
-export const STUB_INSTRUCTIONS: Record<string, string[]> = {
-  "header.asm": [],
-  "entry.asm": [
-    "cli",
-    "cld",
-    "hlt",
-    "in",
-    "out",
-    "cpuid",
-    "rdmsr",
-    "wrmsr",
-    "rdtsc",
-    "lgdt",
-    "lidt",
-    "jmpf",
-    "rep stos",
-  ],
-  "trampoline.asm": ["cli", "cld", "hlt", "lgdt", "lidt", "rdmsr", "wrmsr", "cpuid", "jmpf"],
-  "vectors.asm": ["cld", "iretq", "swapgs", "lfence", "mov cr", "cli", "rdmsr", "wrmsr"],
-  "routines.asm": ["lgdt", "lidt", "ltr", "retfq", "mov segment", "cli", "hlt"],
-  "inject.asm": ["int", "cli", "hlt"],
-  "switch.asm": ["vmlaunch", "vmresume", "vmwrite"],
+/**
+ * Beside the ordinary, by file: the whole list of what hand-written code does. "any": code that runs once, before the
+ * core, partly in 16 and 32 bits, which a disassembler of 64-bit code does not show as it is.
+ */
+export const STUB_INSTRUCTIONS: Record<string, string[] | "any"> = {
+  "boot/header.asm": "any",
+  "boot/entry.asm": "any",
+  "boot/trampoline.asm": "any",
+  "boot/vectors.asm": ["cld", "iretq", "mov cr"],
+  "boot/routines.asm": ["cld", "iretq", "lgdt", "lidt", "ltr", "retfq", "mov segment"],
+  "boot/inject.asm": ["int"],
+  "kernel/vmx/switch.asm": ["lfence", "vmlaunch", "vmresume", "vmwrite"],
 };
 
 /** Registers by their 64-bit name. */
@@ -135,25 +126,31 @@ function parseInstruction(address: number, text: string, base: bigint): Instruct
   return { address, mnemonic, operands, target };
 }
 
-async function disassemble(elf: string, base: bigint): Promise<Instruction[]> {
-  const { stdout } = await run("objdump", ["-d", "-w", "-M", "intel", "--no-show-raw-insn", elf], {
-    maxBuffer: 1 << 28,
-  });
-  return parse(stdout, base);
+/** All of .text: compiled code to the last byte, hand-written code without its data. */
+async function disassemble(path: string, { base, core }: Layout): Promise<Instruction[]> {
+  const objdump = async (mode: string): Promise<Instruction[]> => {
+    const args = [mode, "-j", ".text", "-w", "-M", "intel", "--no-show-raw-insn", path];
+    return parse((await run("objdump", args, { maxBuffer: 1 << 28 })).stdout, base);
+  };
+  const [everything, code] = await Promise.all([objdump("-D"), objdump("-d")]);
+  const isCore = ({ address }: Instruction): boolean => core.some((r) => address >= r.start && address < r.end);
+  return [...everything.filter(isCore), ...code.filter((i) => !isCore(i))].sort((a, b) => a.address - b.address);
 }
 
-/** Which file each address of the hand-written parts comes from, by their symbols. */
-function stubRanges(elf: Elf, base: bigint, core: Range[], end: number): Range[] {
-  const starts: { at: number; file: string }[] = [];
-  let file = "";
-  for (const symbol of elf.symbols()) {
-    if (symbol.type === 4) file = symbol.name.replace(/\.stub\.asm$|\.asm$/, "");
-    else if (symbol.type !== 3 && !symbol.global) starts.push({ at: Number(symbol.address - base), file });
+/** Which hand-written file each address outside of the core comes from, by the line table. */
+function stubRanges(elf: Elf, base: bigint, core: Range[]): Range[] {
+  const lines = elf.section(".debug_line");
+  const rows = lines ? readLines(elf.bytesOf(lines)) : [];
+  const starts = rows.map(({ address, file, end }) => ({ at: Number(address - base), name: end ? "?" : file }));
+  starts.sort((a, b) => a.at - b.at);
+  const ranges: Range[] = [];
+  for (const { at, name } of starts) {
+    if (core.some((r) => at >= r.start && at < r.end)) continue;
+    const last = ranges[ranges.length - 1];
+    if (last) last.end = at;
+    if (last?.name !== name || name === "?") ranges.push({ name, start: at, end: at });
   }
-  const inCore = (at: number): boolean => core.some((r) => at >= r.start && at < r.end);
-  const own = starts.filter(({ at, file }) => at >= 0 && at < end && file !== "basalt" && !inCore(at));
-  own.sort((a, b) => a.at - b.at);
-  return own.map(({ at, file }, i) => ({ name: `${file}.asm`, start: at, end: own[i + 1]?.at ?? end }));
+  return ranges;
 }
 
 /** Fails if the image lacks the symbols that say where its parts are. */
@@ -180,7 +177,7 @@ export function readLayout(elf: Elf): Layout {
     routines: range("routines", "basalt_routines", "basalt_text_end"),
     functions,
     intrinsics: intrinsicRanges(at),
-    stubs: stubRanges(elf, base, core, text.bytes),
+    stubs: stubRanges(elf, base, core),
     rodata: { name: "rodata", start, end: start + (rodata?.bytes ?? 0) },
     data: range("data", "basalt_data", "basalt_data_end"),
   };
@@ -243,18 +240,21 @@ export interface BinaryReport {
   inIntrinsics: number;
   indirectJumps: number;
   indirectCalls: number;
+  /** What the hand-written files of STUB_INSTRUCTIONS contain of it, sorted. */
+  privileged: Record<string, string[]>;
 }
 
 export async function checkBinary(path: string): Promise<BinaryReport> {
   const elf = new Elf(await readFile(path));
   const layout = readLayout(elf);
-  return new Checker(elf, layout, await disassemble(path, layout.base)).run();
+  return new Checker(elf, layout, await disassemble(path, layout)).run();
 }
 
 class Checker {
   private readonly violations: Violation[] = [];
   private readonly byAddress = new Map<number, number>();
   private readonly jumpTargets = new Set<number>();
+  private readonly privileged = new Map<string, Set<string>>();
   private readonly report = { instructions: 0, inIntrinsics: 0, indirectJumps: 0, indirectCalls: 0 };
 
   constructor(
@@ -269,6 +269,8 @@ class Checker {
   }
 
   run(): BinaryReport {
+    this.segments();
+    this.enterTables();
     const { core, intrinsics } = this.layout;
     let next = 0; // of the intrinsics
     for (let n = 0; n < this.code.length; n++) {
@@ -283,7 +285,8 @@ class Checker {
       if (region && i.address >= region.start) n = this.intrinsic(n, region);
       else this.ordinary(n);
     }
-    return { violations: this.violations, ...this.report };
+    const privileged = Object.fromEntries([...this.privileged].map(([file, kinds]) => [file, [...kinds].sort()]));
+    return { violations: this.violations, privileged, ...this.report };
   }
 
   private fail(i: Instruction, what: string): void {
@@ -291,14 +294,26 @@ class Checker {
     this.violations.push({ address: this.layout.base + BigInt(i.address), what: `${what}: ${text}` });
   }
 
+  /** What is executed is .text and nothing else. */
+  private segments(): void {
+    const text = this.elf.section(".text");
+    for (const segment of this.elf.segments) {
+      const isText = segment.virtual === text?.address && segment.memoryBytes === text.bytes;
+      if (segment.type === PT_LOAD && segment.flags & 1 && !isText)
+        this.violations.push({ address: segment.virtual, what: "executable memory outside of .text" });
+    }
+  }
+
   // ---- Hand-written code
 
   private stub(i: Instruction): void {
-    const { stubs } = this.layout;
-    const file = stubs.findLast((r) => i.address >= r.start && i.address < r.end)?.name ?? "?";
     const kind = privileged(i);
-    if (kind === null || STUB_INSTRUCTIONS[file]?.includes(kind)) return;
-    this.fail(i, `${file} is not listed with ${kind}`);
+    if (kind === null) return;
+    const file = this.layout.stubs.findLast((r) => i.address >= r.start && i.address < r.end)?.name ?? "?";
+    this.privileged.set(file, (this.privileged.get(file) ?? new Set()).add(kind));
+    const listed = STUB_INSTRUCTIONS[file];
+    if (listed === undefined) this.fail(i, "a privileged instruction outside of the listed files");
+    else if (listed !== "any" && !listed.includes(kind)) this.fail(i, `${file} is not listed with ${kind}`);
   }
 
   // ---- Inlined intrinsics
@@ -396,7 +411,7 @@ class Checker {
 
   /** Follows the straight line back from instruction `n`. */
   private isZeroExtended(n: number, register: string, steps: number): boolean {
-    for (let k = n - 1; k >= 0 && steps > 0; k--, steps--) {
+    for (let k = n - 1; k >= 0 && steps > 0 && !this.isEntered(k + 1); k--, steps--) {
       const i = this.code[k] as Instruction;
       const [to, from] = i.operands as [string | undefined, string | undefined];
       const writes = to !== undefined && !READ_ONLY.has(i.mnemonic) && i.mnemonic !== "ret";
@@ -409,9 +424,14 @@ class Checker {
           return this.isZeroExtended(k, register, steps) && this.isZeroExtended(k, from, steps);
         return false;
       }
-      if (/^(call|jmp|ret|ud2)/.test(i.mnemonic) || this.jumpTargets.has(i.address)) return false;
+      if (/^(call|jmp|ret|ud2)/.test(i.mnemonic)) return false;
     }
     return false;
+  }
+
+  /** Does anything jump to instruction `n`? Then what stands before it proves nothing. */
+  private isEntered(n: number): boolean {
+    return this.jumpTargets.has((this.code[n] as Instruction).address);
   }
 
   // ---- Jump tables and the function table
@@ -429,7 +449,7 @@ class Checker {
 
   /** Where the register points, if the straight line before `n` loaded it with a place in rodata. */
   private tableIn(n: number, register: string): number | null {
-    for (let k = n - 1; k >= 0 && k > n - 24; k--) {
+    for (let k = n - 1; k >= 0 && !this.isEntered(k + 1); k--) {
       const i = this.code[k] as Instruction;
       if (i.operands[0] !== register && NARROW[i.operands[0] ?? ""] !== register) continue;
       if (READ_ONLY.has(i.mnemonic)) continue;
@@ -442,7 +462,7 @@ class Checker {
 
   /** The bound of `CMP index, bound; JAE` before `n`; null: there is none. */
   private isBounded(n: number, index: string): number | null {
-    for (let k = n - 1; k > 0 && k > n - 40; k--) {
+    for (let k = n - 1; k > 0 && !this.isEntered(k + 1); k--) {
       const i = this.code[k] as Instruction;
       const before = this.code[k - 1] as Instruction;
       const [to, bound] = before.operands as [string | undefined, string | undefined];
@@ -469,7 +489,7 @@ class Checker {
     const bound = this.isBounded(n, index);
     if (bound === null) return false;
     const home = this.functionAt((this.code[n] as Instruction).address);
-    const { rodata, base } = this.layout;
+    const { rodata } = this.layout;
     const section = this.elf.section(".rodata");
     if (!section || table + bound * 4 > rodata.end) return false;
     const bytes = this.elf.bytesOf(section);
@@ -477,8 +497,23 @@ class Checker {
       const to = table + bytes.readInt32LE(table - rodata.start + 4 * k);
       if (!this.byAddress.has(to) || this.functionAt(to) !== home || !this.isCore(to)) return false;
     }
-    void base;
     return true;
+  }
+
+  /** Where jump tables lead is jumped to. */
+  private enterTables(): void {
+    const rodata = this.elf.section(".rodata");
+    if (!rodata) return;
+    const bytes = this.elf.bytesOf(rodata);
+    this.code.forEach((i, n) => {
+      if (i.mnemonic !== "movsxd") return;
+      const [base, index] = memoryOf(i.operands[1] ?? "")?.registers ?? [];
+      const table = base && index ? this.tableIn(n, base.name) : null;
+      const bound = table !== null && index ? this.isBounded(n, index.name) : null;
+      if (table === null || bound === null || table + bound * 4 > this.layout.rodata.end) return;
+      for (let k = 0; k < bound; k++)
+        this.jumpTargets.add(table + bytes.readInt32LE(table - this.layout.rodata.start + 4 * k));
+    });
   }
 
   // ---- Control flow
@@ -574,7 +609,7 @@ class Checker {
     if (!base || !index || index.scale !== 8 || memory?.displacement !== 0)
       return this.fail(i, "an indirect call without its table");
     const slots = this.isBounded(n, index.name);
-    for (let k = n - 1; k > 0 && k > n - 24; k--) {
+    for (let k = n - 1; k > 0 && !this.isEntered(k + 1); k--) {
       const jump = this.code[k] as Instruction;
       const compare = this.code[k - 1] as Instruction;
       const type = memoryOf(compare.operands[0] ?? "");
@@ -647,7 +682,9 @@ function privileged(i: Instruction): string | null {
   return PRIVILEGED.test(name) ? name : null;
 }
 
-/** One line for each violation, with the function or file it is in left to the symbol map. */
-export function describe({ address, what }: Violation): string {
-  return `0x${address.toString(16)}: ${what}`;
+/** One line: where it is, what it is. */
+export function describe({ address, what }: Violation, map: SymbolMap): string {
+  const place = lookUp(map, address);
+  const source = place?.file ? ` (${place.file}:${place.line})` : "";
+  return `${place?.name ?? `0x${address.toString(16)}`}${source}: ${what}`;
 }

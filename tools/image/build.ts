@@ -9,6 +9,7 @@ import { createHash } from "node:crypto";
 import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
+import { checkBinary, describe } from "../check/binary.ts";
 import { buildFolder, type Profile, ROOT } from "../paths.ts";
 import { type Constants, readConstants, toDefines } from "./abi.ts";
 import { type Core, compileCore } from "./core.ts";
@@ -47,6 +48,9 @@ const run = promisify(execFile);
  */
 const SCRATCH = "/tmp/basalt-image-";
 
+/** A broken compiler breaks many places at once. */
+const MAX_LINES = 10;
+
 async function tool(name: string, args: string[], cwd: string): Promise<void> {
   try {
     await run(name, args, { cwd, maxBuffer: 1 << 26 });
@@ -80,7 +84,7 @@ export async function buildImage(options: BuildOptions = {}): Promise<BuildResul
     if (overflows.length) throw new BuildError(overflows.join("\n"));
     await assemble(core, constants, scratch);
     await link(constants, scratch);
-    const buildId = await finish(scratch);
+    const buildId = await finish(scratch, core.report !== undefined);
     const stamp: Stamp = { inputs: custom ? "" : inputs, buildId };
     await writeFile(join(scratch, "stamp.json"), JSON.stringify(stamp));
     await moveInto(folder, scratch);
@@ -170,11 +174,12 @@ async function link(constants: Constants, scratch: string): Promise<void> {
 }
 
 /** Checks the image, writes its build id into it, and its symbol map beside it. Returns the build id. */
-async function finish(scratch: string): Promise<string> {
+async function finish(scratch: string, isCompiled: boolean): Promise<string> {
   const path = join(scratch, "basalt.elf");
   await repairLines(path, scratch);
   const elf = new Elf(await readFile(path));
   checkImage(elf);
+  if (isCompiled) await checkCode(elf, path);
   forgetFolder(elf.file, scratch);
   const hash = createHash("sha256");
   for (const segment of elf.segments)
@@ -187,6 +192,16 @@ async function finish(scratch: string): Promise<string> {
   await writeFile(path, elf.file);
   await writeFile(join(scratch, "basalt.map.json"), JSON.stringify(makeSymbolMap(elf, buildId)));
   return buildId;
+}
+
+/** Compiled code reaches what it may reach and nothing else; see tools/check/binary.ts. */
+async function checkCode(elf: Elf, path: string): Promise<void> {
+  const { violations } = await checkBinary(path);
+  if (violations.length === 0) return;
+  const map = makeSymbolMap(elf, "");
+  const lines = violations.slice(0, MAX_LINES).map((violation) => describe(violation, map));
+  if (violations.length > MAX_LINES) lines.push(`... and ${violations.length - MAX_LINES} more`);
+  throw new BuildError(lines.join("\n"));
 }
 
 /** Gives line tables with many files the form that debuggers understand. */

@@ -5,7 +5,16 @@ import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-const INPUTS = ["asconfig.json", "package-lock.json", "boot", "drivers", "kernel", "tools/compiler", "tools/image"];
+const INPUTS = [
+  "asconfig.json",
+  "package-lock.json",
+  "boot",
+  "drivers",
+  "kernel",
+  "tools/compiler",
+  "tools/image",
+  "tools/check/binary.ts",
+];
 const EXTENSIONS = /\.(ts|mjs|asm|inc|ld|json)$/;
 
 /** Every file below `path`, in an order that does not depend on the file system. */
