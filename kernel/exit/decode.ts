@@ -53,6 +53,8 @@ export const enum Kind {
   MOV_FROM_SEGMENT = 36,
   CALL = 37,
   JMP = 38,
+  INS = 39,
+  OUTS = 40,
 }
 
 /** Insn.flags, and the upper bits of an opcode's attributes. */
@@ -292,6 +294,14 @@ function oneByteOpcode(opcode: u32): u32 {
       return Kind.IMUL2 | Form.MODRM | Form.TO_REGISTER | Form.IMM_OPERAND;
     case 0x6b:
       return Kind.IMUL2 | Form.MODRM | Form.TO_REGISTER | Form.IMM8;
+    case 0x6c:
+      return Kind.INS | Form.STRING | Form.BYTE;
+    case 0x6d:
+      return Kind.INS | Form.STRING;
+    case 0x6e:
+      return Kind.OUTS | Form.STRING | Form.BYTE;
+    case 0x6f:
+      return Kind.OUTS | Form.STRING;
     case 0x80:
     case 0x82: // as 80H outside of 64-bit mode
       return Kind.ALU | Form.MODRM | Form.GROUP | Form.BYTE | Form.IMM8;

@@ -79,7 +79,7 @@ export function emulate(vcpu: Vcpu): Emulated {
     queueException(vcpu, result == Decoded.TOO_LONG ? Vector.GP : Vector.UD, 0);
     return Emulated.DONE;
   }
-  if ((insn.flags & Form.MEMORY) == 0) return Emulated.UNKNOWN;
+  if ((insn.flags & Form.MEMORY) == 0 || insn.kind >= <u32>Kind.INS) return Emulated.UNKNOWN; // INS and OUTS exit for their port
   aluOf(vcpu).flags = readRflags();
   return (insn.flags & Form.STRING) != 0 ? runString(vcpu, insn, long) : runOnce(vcpu, insn, long);
 }

@@ -7,6 +7,7 @@ import {
   accessField,
   baseField,
   CR0_SHADOW,
+  CR4_SHADOW,
   enterProtected,
   GDTR,
   limitField,
@@ -307,5 +308,102 @@ test("an NMI through a task gate blocks NMIs; a software interrupt returns behin
     yield { ...switchTo(NEW, GATE, { idtVectoring: 0x8000_0440 }), length: 2 };
     expect(cpu.injected).toBe(null);
     expect(cpu.peek(OLD_TSS + 0x20, 4)).toBe(0x11_0002n);
+  });
+});
+
+const PD = 0x39_0000;
+const PT = 0x39_1000;
+const CR0_PG = 1n << 31n;
+const CR4_PSE = 0x10n;
+
+/** 32-bit paging: 4 MiB pages, but the second 2 MiB through a page table, identity all. */
+function enablePaging(cpu: Vcpu): void {
+  for (let i = 0; i < 1024; i++) cpu.poke(PT + 4 * i, BigInt(0x1000 * i) | 7n, 4);
+  cpu.poke(PD, BigInt(PT) | 7n, 4);
+  cpu.write(F.GUEST_CR3, PD);
+  cpu.write(F.GUEST_CR4, cpu.read(F.GUEST_CR4) | CR4_PSE);
+  cpu.write(F.GUEST_CR0, cpu.read(F.GUEST_CR0) | CR0_PG | 0x1_0000n);
+  cpu.write(CR0_SHADOW, cpu.read(CR0_SHADOW) | CR0_PG | 0x1_0000n);
+}
+
+test("under paging: a TSS across two pages, CR3 from the new task, and its faults as #PF", async () => {
+  await guest(function* (cpu) {
+    setUp(cpu);
+    enablePaging(cpu);
+    const across = 0x20_5fc0;
+    for (let at = 0; at < 0x68; at += 4) cpu.poke(across + at, cpu.peek(NEW_TSS + at, 4), 4);
+    cpu.poke(across + 0x1c, BigInt(PD), 4);
+    cpu.poke(GDT + NEW, descriptor(across, 0x67, 0x89));
+    cpu.poke(PT + 4 * 0x206, 0n, 4); // its second page is not there
+    yield switchTo(NEW, JMP);
+    expect([cpu.injected?.vector, cpu.injected?.error, cpu.m.current.cr2]).toEqual([14, 0, 0x20_6000n]);
+    expect([cpu.rip, cpu.read(selectorField(Seg.TR))]).toEqual([0x11_0000n, BigInt(OLD)]);
+    cpu.poke(PT + 4 * 0x206, 0x20_6007n, 4);
+    cpu.poke(PT + 4 * 0x201, 0x20_1005n, 4); // the old TSS is read-only
+    yield switchTo(NEW, JMP);
+    expect([cpu.injected?.vector, cpu.injected?.error]).toEqual([14, 3]);
+    expect(cpu.rip).toBe(0x11_0000n);
+    cpu.poke(PT + 4 * 0x201, 0x20_1007n, 4);
+    // Another page directory: the new task's.
+    cpu.poke(PD + 0x4000, BigInt(PT) | 7n, 4);
+    cpu.poke(across + 0x1c, BigInt(PD + 0x4000), 4);
+    yield switchTo(NEW, JMP);
+    expect(cpu.injected).toBe(null);
+    expect([cpu.rip, cpu.read(F.GUEST_CR3), cpu.get(R.RAX)]).toEqual([0x12_3456n, BigInt(PD + 0x4000), 0xa0n]);
+    setUp(cpu);
+    cpu.write(F.GUEST_CR0, cpu.read(F.GUEST_CR0) & ~CR0_PG);
+    cpu.write(CR0_SHADOW, cpu.read(CR0_SHADOW) & ~CR0_PG);
+  });
+});
+
+test("an old TSS across two pages is written whole or not at all", async () => {
+  await guest(function* (cpu) {
+    setUp(cpu);
+    enablePaging(cpu);
+    const across = 0x20_5fc0;
+    cpu.poke(across, new Uint8Array(0x68));
+    cpu.write(baseField(Seg.TR), across);
+    cpu.poke(NEW_TSS + 0x1c, BigInt(PD), 4);
+    cpu.poke(PT + 4 * 0x206, 0x20_6005n, 4);
+    yield switchTo(NEW, JMP);
+    expect([cpu.injected?.vector, cpu.injected?.error]).toEqual([14, 3]);
+    expect(cpu.peek(across + 0x20, 4)).toBe(0n);
+    cpu.poke(PT + 4 * 0x206, 0x20_6007n, 4);
+    cpu.poke(GDT + OLD, descriptor(across, 0x67, 0x8b));
+    yield switchTo(NEW, JMP);
+    expect(cpu.injected).toBe(null);
+    expect([cpu.peek(across + 0x20, 4), cpu.peek(across + 0x5c, 4)]).toEqual([0x11_0007n, 0x10n]);
+    setUp(cpu);
+    cpu.write(F.GUEST_CR0, cpu.read(F.GUEST_CR0) & ~CR0_PG);
+    cpu.write(CR0_SHADOW, cpu.read(CR0_SHADOW) & ~CR0_PG);
+  });
+});
+
+test("under PAE paging the PDPTEs come with CR3, and a reserved bit in them is #GP in the new task", async () => {
+  await guest(function* (cpu) {
+    setUp(cpu);
+    const table = 0x39_8000;
+    cpu.poke(table, BigInt(table + 0x1000) | 1n);
+    for (let i = 0; i < 4; i++) cpu.poke(table + 0x1000 + 8 * i, BigInt(0x20_0000 * i) | 0x87n);
+    for (let i = 0; i < 4; i++) cpu.write(0x280a + 2 * i, cpu.peek(table + 8 * i));
+    cpu.write(F.GUEST_CR3, table);
+    cpu.write(F.GUEST_CR4, cpu.read(F.GUEST_CR4) | 0x20n);
+    cpu.write(CR4_SHADOW, cpu.read(CR4_SHADOW) | 0x20n);
+    cpu.write(F.GUEST_CR0, cpu.read(F.GUEST_CR0) | CR0_PG);
+    cpu.write(CR0_SHADOW, cpu.read(CR0_SHADOW) | CR0_PG);
+    cpu.poke(NEW_TSS + 0x1c, BigInt(table + 0x20), 4);
+    cpu.poke(table + 0x20, BigInt(table + 0x1000) | 3n);
+    yield switchTo(NEW, JMP);
+    expect([cpu.injected?.vector, cpu.injected?.error]).toEqual([13, 0]);
+    expect(cpu.read(selectorField(Seg.TR))).toBe(BigInt(NEW));
+    setUp(cpu);
+    cpu.poke(NEW_TSS + 0x1c, BigInt(table + 0x20), 4);
+    cpu.poke(table + 0x20, BigInt(table + 0x1000) | 1n);
+    yield switchTo(NEW, JMP);
+    expect(cpu.injected).toBe(null);
+    expect([cpu.read(F.GUEST_CR3), cpu.read(0x280a)]).toEqual([BigInt(table + 0x20), BigInt(table + 0x1000) | 1n]);
+    setUp(cpu);
+    cpu.write(F.GUEST_CR0, cpu.read(F.GUEST_CR0) & ~CR0_PG);
+    cpu.write(CR0_SHADOW, cpu.read(CR0_SHADOW) & ~CR0_PG);
   });
 });
