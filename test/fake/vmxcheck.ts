@@ -41,6 +41,7 @@ const CONTROLS: Rule[] = [
     || (r(0x401c) & 15n) <= BigInt(c.machine.ram.read32(Number(r(0x2012)) + 0x80) >>> 4 & 15)],
   ["virtual NMIs without NMI exiting", (r) => implies(bit(r(0x4000), 5), bit(r(0x4000), 3))],
   ["NMI window without virtual NMIs", (r) => implies(bit(r(0x4002), 22), bit(r(0x4000), 5))],
+  ["CR3_TARGET_COUNT", (r, c) => r(0x400a) <= ((c.profile.msrs["485"] ?? 0n) >> 16n & 0x1ffn)],
   ["APIC_ACCESS_ADDRESS", (r, c) => !bit(secondary(r), 0) || isPage(c, r(0x2014))],
   ["APIC virtualisation without TPR shadow", (r) => implies((secondary(r) & 0x310n) !== 0n, bit(r(0x4002), 21))],
   ["x2APIC and APIC accesses both virtualised", (r) => !(bit(secondary(r), 4) && bit(secondary(r), 0))],
@@ -48,6 +49,10 @@ const CONTROLS: Rule[] = [
   ["VPID 0", (r) => !bit(secondary(r), 5) || r(0) !== 0n],
   ["EPT_POINTER", (r, c) => !bit(secondary(r), 1) || goodEptp(c, r(0x201a))],
   ["unrestricted guest without EPT", (r) => implies(bit(secondary(r), 7), bit(secondary(r), 1))],
+  ["preemption timer saved but not active", (r) => implies(bit(r(0x400c), 22), bit(r(0x4000), 6))],
+  ["MSR lists", (r, c) => [[0x400e, 0x2006], [0x4010, 0x2008], [0x4014, 0x200a]].every(([count, at]) =>
+    !r(count) || (!(r(at) & 15n) && !((r(at) + 16n * r(count) - 1n) >> BigInt(c.physBits))))],
+  ["ENTRY_CONTROLS: SMM", (r) => !(r(0x4012) & 0xc00n)],
   ["event injection", (r, c) => goodInjection(r, c)],
 ];
 
@@ -70,6 +75,7 @@ function goodInjection(r: Read, cpu: Cpu): boolean {
   const real = unrestricted && !bit(r(0x6800), 0);
   if (type === 1 || (info & 0x7fff_f000) !== 0) return false;
   if ((type === 2 && vector !== 2) || (type === 3 && vector > 31)) return false;
+  if (type === 7 && (vector !== 0 || !bit(cpu.profile.msrs["482"] ?? 0n, 32 + 27))) return false;
   const pushes = type === 3 && WITH_ERROR.includes(vector) && !real;
   if (((info & 0x800) !== 0) !== pushes) return false;
   if (pushes && r(0x4018) >> 16n) return false;
@@ -81,7 +87,7 @@ function goodInjection(r: Read, cpu: Cpu): boolean {
 // biome-ignore format: a table
 const HOST: Rule[] = [
   ["HOST_CR0", (r, c) => fixed(c, "486", "487", r(0x6c00))],
-  ["HOST_CR4", (r, c) => fixed(c, "488", "489", r(0x6c04))],
+  ["HOST_CR4", (r, c) => fixed(c, "488", "489", r(0x6c04)) && bit(r(0x6c04), 5)],
   ["HOST_CR3", (r, c) => !(r(0x6c02) >> BigInt(c.physBits))],
   ["HOST selectors: RPL or TI", (r) => [0xc00, 0xc02, 0xc04, 0xc06, 0xc08, 0xc0a, 0xc0c].every((f) => !(r(f) & 7n))],
   ["HOST_CS_SELECTOR", (r) => r(0xc02) !== 0n],
@@ -89,7 +95,7 @@ const HOST: Rule[] = [
   ["HOST bases", (r) => [0x6c06, 0x6c08, 0x6c0a, 0x6c0c, 0x6c0e, 0x6c10, 0x6c12, 0x6c16].every((f) => canonical(r(f)))],
   ["HOST_RIP", (r) => r(0x6c16) !== 0n],
   ["HOST address-space size", (r) => bit(r(0x400c), 9)],
-  ["HOST_EFER", (r) => !bit(r(0x400c), 21) || (bit(r(0x2c02), 10) && bit(r(0x2c02), 8))],
+  ["HOST_EFER", (r) => !bit(r(0x400c), 21) || (bit(r(0x2c02), 10) && bit(r(0x2c02), 8) && !(r(0x2c02) & ~0xd01n))],
   ["HOST_PAT", (r) => !bit(r(0x400c), 19) || goodPat(r(0x2c00))],
 ];
 
@@ -132,19 +138,37 @@ const GUEST: Rule[] = [
   ["GUEST_RFLAGS: VM", (r) => implies(bit(r(0x6820), 17), !long(r) && bit(r(0x6800), 0))],
   ["interrupt injected with IF = 0", (r) => implies((r(0x4016) & 0x8000_0700n) === 0x8000_0000n, bit(r(0x6820), 9))],
   ["GUEST_ACTIVITY", (r) => r(0x4826) <= 3n],
+  ["GUEST_ACTIVITY: supported", (r, c) => !r(0x4826) || bit(c.profile.msrs["485"] ?? 0n, 5 + Number(r(0x4826)))],
+  ["GUEST_ACTIVITY: HLT with DPL", (r) => r(0x4826) !== 1n || !(r(0x4818) & 0x60n)],
+  ["GUEST_ACTIVITY: shadow", (r) => implies(r(0x4826) !== 0n, !(r(0x4824) & 3n))],
+  ["GUEST_ACTIVITY: event", (r) => !bit(r(0x4016), 31) || eventFits(Number(r(0x4826)), Number(r(0x4016)))],
   ["GUEST_INTERRUPTIBILITY: reserved", (r) => !(r(0x4824) & ~0x1fn)],
+  ["GUEST_INTERRUPTIBILITY: SMI outside SMM", (r) => !bit(r(0x4824), 2)],
+  ["GUEST_INTERRUPTIBILITY: enclave", (r, c) => !bit(r(0x4824), 4) || (!bit(r(0x4824), 1) && hasLeaf7(c, 2))],
   ["GUEST_INTERRUPTIBILITY: STI and MOV SS", (r) => (r(0x4824) & 3n) !== 3n],
   ["STI blocking with IF = 0", (r) => implies(bit(r(0x4824), 0), bit(r(0x6820), 9))],
   ["interrupt injected into a shadow", (r) => implies((r(0x4016) & 0x8000_0700n) === 0x8000_0000n, !(r(0x4824) & 3n))],
   ["NMI injected while blocked", (r) => implies((r(0x4016) & 0x8000_0700n) === 0x8000_0200n, !(r(0x4824) & 0xbn))],
   ["GUEST_PENDING_DEBUG: reserved", (r) => !(r(0x6822) & 0xffff_ffff_fffe_aff0n)],
   ["GUEST_PENDING_DEBUG: BS", (r) => {
-    if (!(r(0x4824) & 3n)) return true;
+    if (!(r(0x4824) & 3n) && r(0x4826) !== 1n) return true;
     return bit(r(0x6822), 14) === (bit(r(0x6820), 8) && !bit(r(0x2802), 1));
   }],
+  ["GUEST_PENDING_DEBUG: RTM", (r, c) => !bit(r(0x6822), 16)
+    || (r(0x6822) === 0x1_1000n && !bit(r(0x4824), 1) && hasLeaf7(c, 11))],
   ["VMCS_LINK_POINTER", (r) => r(0x2800) === 0xffff_ffff_ffff_ffffn],
   ["PDPTEs", (r, c) => !pae(r) || [0x280a, 0x280c, 0x280e, 0x2810].every((f) => !bit(r(f), 0) || !(r(f) & (0x1e6n | ~((1n << BigInt(c.physBits)) - 1n))))],
 ];
+
+const hasLeaf7 = (cpu: Cpu, feature: number) => (((cpu.profile.cpuid["7.0"]?.[1] ?? 0) >> feature) & 1) === 1;
+
+/** Events that may be injected in an activity state: what would bring a processor out of it. */
+function eventFits(activity: number, info: number): boolean {
+  const event = `${(info >> 8) & 7}:${info & 0xff}`;
+  if (activity === 0) return true;
+  if (activity === 1) return /^(0:.*|2:2|3:1|3:18|7:0)$/.test(event);
+  return activity === 2 && /^(2:2|3:18)$/.test(event);
+}
 
 const pae = (r: Read) => bit(r(0x6800), 31) && bit(r(0x6804), 5) && !long(r);
 
@@ -170,22 +194,29 @@ function goodSegment(r: Read, i: number): boolean {
   const a = access(r, i);
   const unusable = (a & 0x1_0000) !== 0;
   if (i === 6)
-    return unusable || ((a & 0x9f) === 0x82 && !(a & 0xfffe_0f00) && goodLimit(r, i) && canonical(base(r, i)));
+    return (
+      unusable ||
+      (!(selector(r, i) & 4) && (a & 0x9f) === 0x82 && !(a & 0xfffe_0f00) && goodLimit(r, i) && canonical(base(r, i)))
+    );
   if (i === 7) return goodTr(r, a);
   if ((i === 4 || i === 5) && !canonical(base(r, i))) return false;
   if (i === 1) return goodCode(r, a);
+  if (i === 2 && !goodStackLevel(r, a)) return false;
   if (unusable) return true;
   if ((a & 0x90) !== 0x90 || (a & 0xfffe_0f00) !== 0 || !goodLimit(r, i)) return false;
   if (i < 4 && base(r, i) >> 32n) return false;
   const type = a & 15;
   const dpl = (a >> 5) & 3;
-  if (i === 2) {
-    if (type !== 3 && type !== 7) return false;
-    if (!unrestricted(r) && dpl !== (selector(r, 2) & 3)) return false;
-    return !((access(r, 1) & 15) === 3 || !bit(r(0x6800), 0)) || dpl === 0;
-  }
+  if (i === 2) return type === 3 || type === 7;
   if (!(type & 1) || ((type & 8) !== 0 && !(type & 2))) return false;
   return unrestricted(r) || type > 11 || dpl >= (selector(r, i) & 3);
+}
+
+/** Rules on SS that hold whether it is usable or not. */
+function goodStackLevel(r: Read, a: number): boolean {
+  const dpl = (a >> 5) & 3;
+  if (!unrestricted(r) && (dpl !== (selector(r, 2) & 3) || dpl !== (selector(r, 1) & 3))) return false;
+  return dpl === 0 || ((access(r, 1) & 15) !== 3 && bit(r(0x6800), 0));
 }
 
 function goodLimit(r: Read, i: number): boolean {
