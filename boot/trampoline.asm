@@ -1,6 +1,6 @@
 ; How a further CPU gets from the start-up IPI to the core's `apmain`.
 ;
-; kernel/cpu/smp.ts copies this page to a frame below 1 MiB, fills in the parameters and sends INIT-SIPI-SIPI
+; kernel/boot/smp.ts copies this page to a frame below 1 MiB, fills in the parameters and sends INIT-SIPI-SIPI
 ; to all CPUs at once: they run the same page in parallel. Each finds its index by its APIC ID in the
 ; table; one that is not listed stops.
 ;
