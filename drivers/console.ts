@@ -187,7 +187,7 @@ function nextLine(): bool {
     next = oldest;
   }
   const end = log.lineCount();
-  let found = false;
+  let found: bool = false;
   while (!found && next != end) {
     const result = log.read(next, changetype<log.Record>(record));
     if (result == log.ReadResult.NOT_YET && !isAbandoned()) break;

@@ -116,6 +116,7 @@ function vitest(project: string): Suite {
 const SUITES: Suite[] = [
   check("format and lint", "biome", "check", "--error-on-warnings", "."),
   check("types", "tsc", "-p", "tsconfig.json"),
+  check("types of the core", "tsc", "-p", "kernel"),
   image,
   vitest("unit"),
   vitest("compiler"),

@@ -21,7 +21,7 @@ export function idleLoop(): void {
     onShootdown();
     if (takeWork() & <u32>Work.COMPARE) compareHere();
     reportNoted();
-    let busy = false;
+    let busy: bool = false;
     if (cpu().index == 0) {
       irq.reportErrors();
       busy = reapGuests();

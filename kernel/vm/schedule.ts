@@ -160,7 +160,7 @@ function chargeCap(task: Task, ran: u64, now: u64): void {
  * task. `running`: its address, 0 if none runs.
  */
 export function takeTimers(running: usize): bool {
-  let own = false;
+  let own: bool = false;
   for (let key = timer.takeExpired(); key != 0; key = timer.takeExpired()) {
     if (key == SLICE_KEY) {
       virt().sliceEnd = 0;
