@@ -24,6 +24,7 @@ const NMI_UNBLOCKED: u32 = 1 << 12;
 export function injectEvents(vcpu: Vcpu): bool {
   if (vcpu.event) {
     injectEvent(vcpu);
+    if (vcpu.nmisPending) requestNmiWindow(vcpu, true); // right behind it
     return true;
   }
   return vcpu.nmisPending != 0 && injectNmi(vcpu);
@@ -33,6 +34,8 @@ function injectEvent(vcpu: Vcpu): void {
   let event = vcpu.event;
   const type = (event & EventBit.TYPE_MASK) >> EventBit.TYPE_SHIFT;
   if (type == EventType.EXCEPTION) prepareException(vcpu, event & 0xff);
+  else if (type == EventType.NMI)
+    setNmiBlocking(false); // its first delivery set it; injecting needs it clear
   else if (type >= <u32>EventType.SOFTWARE_INTERRUPT) vmwrite(Field.ENTRY_INSTRUCTION_LENGTH, vcpu.eventLength);
   if ((event & EventBit.HAS_ERROR) != 0) {
     if (realMode()) event &= ~EventBit.HAS_ERROR;
@@ -114,7 +117,6 @@ export function recoverEvent(vcpu: Vcpu): void {
 
 function takeBack(vcpu: Vcpu, info: u32): void {
   const type = (info & EventBit.TYPE_MASK) >> EventBit.TYPE_SHIFT;
-  if (type == EventType.NMI) setNmiBlocking(false); // the delivery set it; injecting needs it clear
   const length: u32 = type >= <u32>EventType.SOFTWARE_INTERRUPT ? <u32>vmread(Field.EXIT_INSTRUCTION_LENGTH) : 0;
   const error: u32 = (info & EventBit.HAS_ERROR) != 0 ? <u32>vmread(Field.IDT_VECTORING_ERROR_CODE) : 0;
   requeue(vcpu, info & (EventBit.VALID | EventBit.HAS_ERROR | EventBit.TYPE_MASK | 0xff), error, length);

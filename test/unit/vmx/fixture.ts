@@ -1,7 +1,7 @@
 // kernel/vmx with a current VMCS and nothing else of the core: the VMCS and the Vcpu are those that the
 // whole core had made when it entered its guest for the first time, so every field is one that it writes.
 
-import { type GuestOptions, guest } from "../../fake/guest.ts";
+import { EXIT, type GuestOptions, guest } from "../../fake/guest.ts";
 import { type Struct, struct } from "../../fake/layout.ts";
 import { type Kernel, type Machine, machine } from "../../fake/machine.ts";
 
