@@ -77,6 +77,15 @@ export class Vcpu {
     return this.stay.rip;
   }
 
+  /** A register of the virtual-APIC page, by its offset. */
+  apic(offset: number): number {
+    return this.m.view.getUint32((this.record.virtualApic as number) + offset, true);
+  }
+
+  setApic(offset: number, value: number): void {
+    this.m.view.setUint32((this.record.virtualApic as number) + offset, value, true);
+  }
+
   /** Host-physical address behind a guest-physical one. */
   hpa(gpa: number | bigint, kind: "read" | "write" | "fetch" = "read"): number {
     const found = this.stay.access(BigInt(gpa), kind);

@@ -114,6 +114,8 @@ export class VmxState {
   readonly gpas = new Map<bigint, Map<bigint, EptLeaf>>();
   /** VPIDs whose translations this CPU may hold. */
   readonly vpids = new Set<number>();
+  /** The virtual-APIC page of the vCPU that was entered last, in linear memory: an arena is no window of the RAM. */
+  virtualApic = 0;
   /** Why the last entry failed, by the checks of vmxcheck.ts. */
   lastFailure = "";
   /** INVVPID and INVEPT that were executed, for tests. */
@@ -294,6 +296,7 @@ const VM_FAIL_HOST = 8n;
 function enter(m: Machine, vmx: VmxState, vmcs: Vmcs, ptr: number, fields: Record<string, Field>): number {
   const cpu = m.current;
   const launched = m.view.getUint32(ptr + fields.launched.offset, true);
+  vmx.virtualApic = m.view.getUint32(ptr + fields.virtualApic.offset, true);
   const stack = 0xffff_ffff_c001_ef00n; // the core calls from one depth
   if (m.view.getBigUint64(ptr + fields.hostRsp.offset, true) !== stack) {
     m.view.setBigUint64(ptr + fields.hostRsp.offset, stack, true);

@@ -38,7 +38,7 @@ const CONTROLS: Rule[] = [
   ["VIRTUAL_APIC_ADDRESS", (r, c) => !bit(r(0x4002), 21) || isPage(c, r(0x2012))],
   ["TPR_THRESHOLD: bits 31:4", (r) => !bit(r(0x4002), 21) || bit(secondary(r), 9) || r(0x401c) < 16n],
   ["TPR_THRESHOLD above VTPR", (r, c) => !bit(r(0x4002), 21) || bit(secondary(r), 9) || bit(secondary(r), 0)
-    || (r(0x401c) & 15n) <= BigInt(c.machine.ram.read32(Number(r(0x2012)) + 0x80) >>> 4 & 15)],
+    || (r(0x401c) & 15n) <= BigInt((c.machine.view.getUint8(c.vmx.virtualApic + 0x80) >>> 4) & 15)],
   ["virtual NMIs without NMI exiting", (r) => implies(bit(r(0x4000), 5), bit(r(0x4000), 3))],
   ["NMI window without virtual NMIs", (r) => implies(bit(r(0x4002), 22), bit(r(0x4000), 5))],
   ["CR3_TARGET_COUNT", (r, c) => r(0x400a) <= ((c.profile.msrs["485"] ?? 0n) >> 16n & 0x1ffn)],

@@ -62,7 +62,7 @@ export async function vmxFixture(options: GuestOptions = {}, entry = "test/unit/
     const bytes = m.view.getUint32(pointer - 4, true);
     return Buffer.from(m.memory.buffer, pointer, bytes).toString("utf16le");
   };
-  m.ram.write(Number(initial.get(0x2012)) + 0x80, 4, 0n); // VTPR as the processor sees it
+  m.current.vmx.virtualApic = VIRTUAL_APIC;
   restore();
   return { m, k, at: VCPU, vcpu, vm, fields, restore, text };
 }
