@@ -21,7 +21,7 @@ import { idByCpuid } from "./cpu/apic";
 import { setControls } from "./cpu/control";
 import { detectFeatures } from "./cpu/feature";
 import { rdtsc } from "./cpu/insn";
-import { chooseMitigations } from "./cpu/mitigation";
+import { chooseMitigations, MitigationMode } from "./cpu/mitigation";
 import { CpuState, cpu, initBlock, offer, scratch } from "./cpu/percpu";
 import * as tsc from "./cpu/tsc";
 import * as cmdline from "./lib/cmdline";
@@ -62,7 +62,7 @@ export function kmain(magic: u32, info: u64): void {
   reportMachine();
   reportBringUp(rdtsc() - cpu().entryTsc);
   injectAsked(0);
-  chooseMitigations(cmdline.is(cmdline.Option.MITIGATIONS, "off"));
+  chooseMitigations(mitigationMode());
   startGuests();
   idleLoop();
 }
@@ -97,4 +97,9 @@ function reportBringUp(ticks: u64): void {
   log.str(" ticks, and waited ");
   log.dec(tsc.waitedTicks());
   log.end();
+}
+
+function mitigationMode(): MitigationMode {
+  if (cmdline.is(cmdline.Option.MITIGATIONS, "off")) return MitigationMode.OFF;
+  return cmdline.is(cmdline.Option.MITIGATIONS, "software") ? MitigationMode.SOFTWARE : MitigationMode.AUTO;
 }

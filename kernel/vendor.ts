@@ -12,6 +12,7 @@ export { hasInvpcid, hasStringInfo } from "./vmx/register";
 export { abandonCurrent, createVcpu, destroyVcpu, loadVmcs, release, resetVcpu } from "./vmx/vmcs";
 export { initRegisters } from "./vmx/reset";
 export { bringIn, setXcr0, takeOut } from "./vmx/state";
+export { forgetVm, initSpeculation, setSpecCtrl } from "./vmx/speculation";
 export { destroyBitmaps, interceptMsr, interceptPort } from "./vmx/intercept";
 
 // One round trip. `enter` returns 0 after an exit (exitReason is set then), else a failure that

@@ -145,9 +145,21 @@ export function mitigations(): u32 {
   return chosen;
 }
 
-/** Decides, on the boot CPU after detectFeatures. `off`: the operator wants none. */
-export function chooseMitigations(off: bool): void {
-  chosen = off || !isIntel() || family() != 6 ? 0 : choose(archCapabilities(), bugsOf(model()));
+/** Measures that need no MSR. They do no harm where they are not needed. */
+const SOFTWARE: u32 = Mitigation.CLEAR_REGISTERS | Mitigation.VERW | Mitigation.FILL_RSB | Mitigation.CLEAR_BHB;
+
+/** What the operator asks for by `mitigations=`. */
+export const enum MitigationMode {
+  AUTO = 0, // what the processor needs
+  OFF = 1,
+  SOFTWARE = 2, // besides that, what needs no MSR, whatever the processor says of itself
+}
+
+/** Decides, on the boot CPU after detectFeatures. */
+export function chooseMitigations(mode: MitigationMode): void {
+  if (mode == MitigationMode.OFF || !isIntel()) chosen = 0;
+  else chosen = choose(archCapabilities(), family() == 6 ? bugsOf(model()) : 0);
+  if (mode == MitigationMode.SOFTWARE) chosen |= SOFTWARE;
 }
 
 function archCapabilities(): u64 {

@@ -3,8 +3,15 @@
 import { rdmsr, wrmsr } from "../cpu/insn";
 import { Vcpu } from "../vcpu/vcpu";
 import { Feature, has } from "../cpu/feature";
-import { Mitigation, mitigations } from "../cpu/mitigation";
-import { flushGuest, readCr0, readEfer, readGuestDebugctl, writeEfer, writeGuestDebugctl } from "../vendor";
+import {
+  flushGuest,
+  readCr0,
+  readEfer,
+  readGuestDebugctl,
+  writeEfer,
+  writeGuestDebugctl,
+  setSpecCtrl,
+} from "../vendor";
 import { GuestFeature } from "./cpuidpolicy";
 
 const SCE: u64 = 1 << 0;
@@ -55,21 +62,15 @@ export function writeDebugctl(value: u64): bool {
   return true;
 }
 
-const IA32_SPEC_CTRL: u32 = 0x48;
 const IA32_PRED_CMD: u32 = 0x49;
 const IBRS: u64 = 1;
 const STIBP: u64 = 2;
 const SSBD: u64 = 4;
 const IBPB: u64 = 1;
 
-/** The first use that is not zero opens the MSR to the guest: it is switched with the vCPU from then on. */
 export function writeSpecCtrl(vcpu: Vcpu, value: u64): bool {
   if ((value & ~(IBRS | STIBP | (has(Feature.SSBD) ? SSBD : 0))) != 0) return false;
-  vcpu.specCtrl = value;
-  if ((mitigations() & Mitigation.SPEC_CTRL_GUEST) != 0) {
-    wrmsr(IA32_SPEC_CTRL, value);
-    vcpu.specCtrlLive = 1;
-  }
+  setSpecCtrl(vcpu, value);
   return true;
 }
 

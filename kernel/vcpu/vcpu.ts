@@ -35,6 +35,8 @@ export class Vcpu {
   hostRsp: u64; // HOST_RSP as the VMCS has it
   launched: u32; // 0: VMLAUNCH, 1: VMRESUME
   entryFlags: u32; // EntryFlag bits
+  specCtrlGuest: u32; // IA32_SPEC_CTRL while the guest runs, and while the core does (vmx/speculation.ts)
+  specCtrlHost: u32;
 
   // The word that the run loop tests before every entry
   pending: u32; // Pending bits (event.ts); other CPUs set bits with atomics
@@ -78,8 +80,7 @@ export class Vcpu {
   pat: u64;
   miscEnable: u64;
   tscAdjust: u64;
-  specCtrl: u64;
-  specCtrlLive: u32; // 1: the guest has used IA32_SPEC_CTRL, which is switched with the vCPU now
+  specCtrl: u64; // as the guest reads it
   tprThreshold: u32; // as the VMCS has it
   apicPaged: u32; // 1: its APIC is in xAPIC mode at the default address
   biosSignature: u64;
@@ -155,9 +156,11 @@ export class Vcpu {
 /** What vmx/switch.asm does beside the plain round trip. */
 export const enum EntryFlag {
   CLEAR_REGISTERS = 1, // zero what the guest left in the registers
-  FILL_RSB = 2,
-  VERW = 4,
-  BHB_CLEAR = 8,
+  FILL_RSB = 2, // after the exit
+  VERW = 4, // before the entry
+  CLEAR_BHB = 8, // after the exit
+  SPEC_CTRL = 16, // IA32_SPEC_CTRL differs between guest and core
+  FLUSH_L1D = 32, // before the entry
 }
 
 /** Register numbers of instruction encodings; also the index into Vcpu. */

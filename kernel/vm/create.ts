@@ -21,9 +21,19 @@ import { SLOT_BYTES } from "../mm/guestmem";
 import { createRoot, destroyRoot } from "../mm/hostmap";
 import { dropEvent } from "../vcpu/event";
 import { EXIT_REASONS } from "../vcpu/exit";
-import { EntryFlag, Vcpu, VcpuState } from "../vcpu/vcpu";
+import { Vcpu, VcpuState } from "../vcpu/vcpu";
 import { arenaAlloc, arenaPaOf, MAX_SLOTS, MAX_VCPUS, NAME_BYTES, Vm, vcpuOf, vmAt, VmState } from "../vcpu/vm";
-import { createVcpu, destroyBitmaps, destroyVcpu, hostMicrocode, resetVcpu, xsaveBytes } from "../vendor";
+import {
+  createVcpu,
+  destroyBitmaps,
+  destroyVcpu,
+  forgetVm,
+  hostMicrocode,
+  initSpeculation,
+  resetVcpu,
+  setSpecCtrl,
+  xsaveBytes,
+} from "../vendor";
 import { createPlatform, resetPlatform } from "../vdev/platform";
 import { setState, slotAt, slotName, SlotState, takeNumber, VmSlot } from "./directory";
 import { createMemory, destroyMemory, scrubStep } from "./memory";
@@ -116,6 +126,7 @@ function fillVm(vm: Vm, number: u32, plan: VmPlan): void {
   vm.lazyMap = plan.lazyMap;
   vm.pageLog2 = leafLimit(plan.pageLog2);
   slot.generation += 1;
+  forgetVm(vm.number);
   vm.flushGeneration = slot.generation;
   vm.createdTsc = rdtsc();
   vm.tscOffset = 0 - vm.createdTsc;
@@ -141,7 +152,7 @@ function createCpu(vm: Vm, index: u32): Status {
   vcpu.vpid = vm.number * MAX_VCPUS + index + 1;
   vcpu.state = index ? VcpuState.WAIT_SIPI : VcpuState.RUNNABLE;
   vcpu.deaf = index ? 1 : 0;
-  vcpu.entryFlags = entryFlags();
+  initSpeculation(vcpu);
   vcpu.scratch = arenaAlloc(vm, PAGE, PAGE);
   vcpu.virtualApic = arenaAlloc(vm, PAGE, PAGE);
   vcpu.decode = arenaAlloc(vm, DECODE_BYTES, 16);
@@ -153,16 +164,6 @@ function createCpu(vm: Vm, index: u32): Status {
   if (!vcpu.exitCounts || !vcpu.mcBanks || !vcpu.xsaveArea || !vcpu.paging) return Status.NO_MEMORY;
   vcpu.virtualApicPa = arenaPaOf(vm, vcpu.virtualApic);
   return buildCpuid(vcpu);
-}
-
-function entryFlags(): u32 {
-  const bits = mitigations();
-  let flags: u32 = 0;
-  if ((bits & Mitigation.CLEAR_REGISTERS) != 0) flags |= EntryFlag.CLEAR_REGISTERS;
-  if ((bits & Mitigation.FILL_RSB) != 0) flags |= EntryFlag.FILL_RSB;
-  if ((bits & Mitigation.VERW) != 0) flags |= EntryFlag.VERW;
-  if ((bits & Mitigation.CLEAR_BHB) != 0) flags |= EntryFlag.BHB_CLEAR;
-  return flags;
 }
 
 /** The VMCS, once the local APIC exists. */
@@ -212,7 +213,7 @@ function resetCpu(vcpu: Vcpu): void {
   vcpu.pending = 0;
   vcpu.nmisPending = 0;
   vcpu.tscAdjust = 0;
-  vcpu.specCtrl = 0;
+  setSpecCtrl(vcpu, 0);
   vcpu.state = vcpu.index ? VcpuState.WAIT_SIPI : VcpuState.RUNNABLE;
   vcpu.deaf = vcpu.index ? 1 : 0;
   memory.fill(vcpu.xsaveArea, 0, xsaveBytes());

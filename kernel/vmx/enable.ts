@@ -18,6 +18,7 @@ import {
   vmcsRevision,
 } from "./capability";
 import { Proc2 } from "./control";
+import { startSpeculationControl } from "./speculation";
 
 const CPUID_ECX_VMX: u32 = 1 << 5;
 const CR4_VMXE: u64 = 1 << 13;
@@ -78,6 +79,7 @@ function enterVmx(region: u64): Status {
     return Status.VM_FAIL;
   }
   virt().vmxonPa = region;
+  startSpeculationControl();
   return Status.OK;
 }
 

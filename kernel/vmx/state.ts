@@ -7,6 +7,7 @@ import { virt } from "../vcpu/current";
 import { Vcpu } from "../vcpu/vcpu";
 import { hostXcr0, hasRdtscp } from "./hostfeature";
 import { restoreDebug, saveDebug } from "./debug";
+import { separate } from "./speculation";
 
 const IA32_STAR: u32 = 0xc000_0081;
 const IA32_LSTAR: u32 = 0xc000_0082;
@@ -20,6 +21,7 @@ export function bringIn(vcpu: Vcpu): void {
   const mine = virt();
   if (mine.resident == changetype<usize>(vcpu)) return;
   mine.resident = changetype<usize>(vcpu);
+  separate(vcpu.vm);
   restoreMsrs(vcpu);
   writeCr2(vcpu.cr2);
   restoreDebug(vcpu);

@@ -9,6 +9,13 @@
                 global  insn_vmenter, vmexit
 
 HOST_RSP        equ     0x6c14                  ; field encoding
+IA32_SPEC_CTRL  equ     0x48
+IA32_FLUSH_CMD  equ     0x10b
+L1D_FLUSH       equ     1
+ENTRY_BEFORE    equ     ENTRY_VERW | ENTRY_FLUSH_L1D | ENTRY_SPEC_CTRL
+
+                section .rodata
+writable:       dw      DATA_SELECTOR           ; VERW's operand: the form with memory is the one that clears buffers
 
                 section .text
                 align   16
@@ -16,6 +23,8 @@ insn_vmenter:
                 push    rdi
                 cmp     rsp, [edi + VCPU_HOST_RSP]
                 jne     .new_stack
+.ready:         test    byte [edi + VCPU_ENTRY_FLAGS], ENTRY_BEFORE
+                jnz     .before
 .load:          mov     rcx, [edi + VCPU_REGS + 1 * 8]
                 mov     rdx, [edi + VCPU_REGS + 2 * 8]
                 mov     rbx, [edi + VCPU_REGS + 3 * 8]
@@ -45,6 +54,26 @@ insn_vmenter:
 .new_stack:     mov     ecx, HOST_RSP
                 mov     [edi + VCPU_HOST_RSP], rsp
                 vmwrite rcx, rsp
+                jmp     .ready
+
+; What the core left in predictors and buffers stays out of the guest's reach. VERW comes last; the loads behind it
+; bring the guest's own registers.
+.before:        mov     esi, [edi + VCPU_ENTRY_FLAGS]
+                test    esi, ENTRY_SPEC_CTRL
+                jz      .cache
+                mov     eax, [edi + VCPU_SPEC_CTRL_GUEST]
+                xor     edx, edx
+                mov     ecx, IA32_SPEC_CTRL
+                wrmsr
+.cache:         test    esi, ENTRY_FLUSH_L1D
+                jz      .buffers
+                mov     eax, L1D_FLUSH
+                xor     edx, edx
+                mov     ecx, IA32_FLUSH_CMD
+                wrmsr
+.buffers:       test    esi, ENTRY_VERW
+                jz      .load
+                verw    [rel writable]
                 jmp     .load
 
                 align   16
@@ -73,14 +102,14 @@ vmexit:         push    rdi
 .done:          xor     eax, eax
                 ret
 
-; What a guest left in registers or predictors is gone before the core computes.
-.mitigate:      test    cl, ENTRY_CLEAR_REGISTERS
+; What the guest left in registers or predictors is gone before the core computes.
+.mitigate:      mov     esi, ecx
+                test    esi, ENTRY_CLEAR_REGISTERS
                 jz      .stack_buffer
+                xor     eax, eax
                 xor     edx, edx
                 xor     ebx, ebx
                 xor     ebp, ebp
-                xor     esi, esi
-                xor     edi, edi
                 xor     r8d, r8d
                 xor     r9d, r9d
                 xor     r10d, r10d
@@ -89,8 +118,8 @@ vmexit:         push    rdi
                 xor     r13d, r13d
                 xor     r14d, r14d
                 xor     r15d, r15d
-.stack_buffer:  test    cl, ENTRY_FILL_RSB
-                jz      .done
+.stack_buffer:  test    esi, ENTRY_FILL_RSB
+                jz      .control
 %assign slot 0
 %rep 32
                 call    .fill%[slot]
@@ -100,4 +129,33 @@ vmexit:         push    rdi
 %endrep
                 add     rsp, 32 * 8
                 lfence
+.control:       test    esi, ENTRY_SPEC_CTRL
+                jz      .history
+                mov     eax, [edi + VCPU_SPEC_CTRL_HOST]
+                xor     edx, edx
+                mov     ecx, IA32_SPEC_CTRL
+                wrmsr
+.history:       test    esi, ENTRY_CLEAR_BHB
+                jz      .done
+                call    clear_history
                 jmp     .done
+
+; Fills the branch history with branches of our own: five calls deep, five taken branches in a row at each, as Intel's
+; guidance on Branch History Injection asks for on processors without BHI_DIS_S. Changes RAX, RCX.
+                align   64
+clear_history:  mov     ecx, 5
+                call    .outer
+                lfence
+                ret
+                align   64
+.outer:         call    .inner
+                ret
+                align   64
+.inner:         mov     eax, 5
+.taken:         jmp     .next
+                nop
+.next:          sub     eax, 1
+                jnz     .taken
+                sub     ecx, 1
+                jnz     .outer
+                ret

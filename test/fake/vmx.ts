@@ -51,6 +51,9 @@ export const F = {
 } as const;
 
 const ENABLE_VPID = 1n << 5n;
+const IA32_SPEC_CTRL = 0x48;
+/** EntryFlag.SPEC_CTRL of kernel/vcpu/vcpu.ts. */
+const SPEC_CTRL = 16;
 
 /** How a stay in the guest ended. What is left out reads as zero. */
 export interface GuestExit {
@@ -326,11 +329,15 @@ function enter(m: Machine, vmx: VmxState, vmcs: Vmcs, ptr: number, fields: Recor
     return 0;
   }
   vmcs.launched = true;
+  const switched = (m.view.getUint32(ptr + fields.entryFlags.offset, true) & SPEC_CTRL) !== 0;
+  const specCtrl = (field: Field) => cpu.wrmsr(IA32_SPEC_CTRL, BigInt(m.view.getUint32(ptr + field.offset, true)));
+  if (switched) specCtrl(fields.specCtrlGuest);
   const guest = new Guest(m, cpu, vmx, ptr, takeInjected(vmx));
   if (vmx.read(F.PROCESSOR_CONTROLS_2) & ENABLE_VPID) vmx.vpids.add(Number(vmx.read(F.VPID)));
   const exit = shared(m).guest(guest);
   recordExit(vmx, exit);
   loadHost(cpu, vmx);
+  if (switched) specCtrl(fields.specCtrlHost);
   m.view.setUint32(ptr + fields.launched.offset, 1, true);
   return 0;
 }

@@ -71,7 +71,7 @@ export const STUB_INSTRUCTIONS: Record<string, string[] | "any"> = {
   "boot/vectors.asm": ["cld", "iretq", "mov cr"],
   "boot/routines.asm": ["cld", "iretq", "lgdt", "lidt", "ltr", "retfq", "mov segment"],
   "boot/inject.asm": ["int"],
-  "kernel/vmx/switch.asm": ["lfence", "vmlaunch", "vmresume", "vmwrite"],
+  "kernel/vmx/switch.asm": ["lfence", "verw", "vmlaunch", "vmresume", "vmwrite", "wrmsr"],
 };
 
 /** Registers by their 64-bit name. */
