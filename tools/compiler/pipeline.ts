@@ -12,6 +12,7 @@ import { convertIfs } from "./passes/if-convert.ts";
 import { Inliner } from "./passes/inline.ts";
 import { hoistInvariants } from "./passes/licm.ts";
 import { recogniseBulkLoops } from "./passes/loop-idiom.ts";
+import { mergeRangeTests } from "./passes/ranges.ts";
 import { rotateLoops } from "./passes/rotate.ts";
 import { simplify } from "./passes/simplify.ts";
 import { simplifyCfg } from "./passes/simplify-cfg.ts";
@@ -47,6 +48,7 @@ export const PASSES: Pass[] = [
   { name: "gvn", run: (func, { summaries }) => numberValues(func, summaries) },
   { name: "bytes", run: combineBytes },
   { name: "thread", run: threadJumps },
+  { name: "ranges", run: mergeRangeTests },
   { name: "if-convert", run: convertIfs },
   { name: "rotate", run: rotateLoops },
   { name: "licm", run: (func, { summaries }) => hoistInvariants(func, summaries) },

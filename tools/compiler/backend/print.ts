@@ -54,12 +54,16 @@ class Printer {
     const { func } = this;
     this.lines.push(`${func.label}:`);
     const targets = this.targets();
+    const place = new Map(func.blocks.map((block, i) => [block, i]));
     let isCold = false;
-    for (const block of func.blocks) {
+    func.blocks.forEach((block, i) => {
       if (block.cold !== isCold) this.switchTo(block.cold);
       isCold = block.cold;
-      this.block(block, targets.has(block));
-    }
+      const isHeader =
+        block.preds.some((pred) => (place.get(pred) ?? -1) >= i) &&
+        block.preds.some((pred) => pred.loopDepth < block.loopDepth);
+      this.block(block, targets.has(block), isHeader && isHot(block));
+    });
     this.out.hot.push(`${func.label}.end:`);
     this.out.cold.push(...this.stubLines);
     this.tables();
@@ -77,9 +81,9 @@ class Printer {
     return set;
   }
 
-  private block(block: MBlock, labelled: boolean): void {
+  private block(block: MBlock, labelled: boolean, aligned: boolean): void {
     if (labelled) {
-      if (isHotLoopHeader(block)) this.lines.push("align 32"); // a short loop in one fetch window: measured
+      if (aligned) this.lines.push("align 32"); // a short loop in one fetch window: measured
       this.lines.push(`${this.func.label}${block.label}:`);
     }
     for (const inst of block.insts) this.inst(inst);
@@ -316,6 +320,6 @@ function divisorOf(inst: Inst): number {
   return divisor.reg + 1 + (inst.size === 8 ? 16 : 0);
 }
 
-function isHotLoopHeader(block: MBlock): boolean {
-  return block.loopDepth > 0 && block.frequency >= 5 && block.preds.length > 1;
+function isHot(block: MBlock): boolean {
+  return block.loopDepth > 0 && block.frequency >= 5;
 }

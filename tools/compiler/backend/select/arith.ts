@@ -22,9 +22,23 @@ function ordered(s: Selector, v: Value): [Value, Value] {
   const [a, b] = v.args as [Value, Value];
   if (b.op === "const") return [a, b];
   if (a.op === "const") return [b, a];
+  if (accumulates(s, v, a)) return [a, b];
+  if (accumulates(s, v, b)) return [b, a];
   if (s.canSink(a) && !s.canSink(b)) return [b, a];
   return s.dies(a) || !s.dies(b) || s.canSink(b) ? [a, b] : [b, a];
 }
+
+/** Steps from a loop's sum to its next value over which it keeps its register. */
+const MAX_STEPS = 3;
+
+/** Is `a` a loop's sum, product or the like, and `v` on the way to its next value? It stays in its register. */
+function accumulates(s: Selector, v: Value, a: Value): boolean {
+  const leads = (next: Value, steps: number): boolean =>
+    next === v || (steps > 0 && STEPS.has(next.op) && s.uses(next) === 1 && next.args.some((x) => leads(x, steps - 1)));
+  return a.op === "phi" && a.args.some((next) => next.block === v.block && leads(next, MAX_STEPS));
+}
+
+const STEPS = new Set(["add", "sub", "and", "or", "xor", "mul", "shl", "shr_u", "rotl"]);
 
 export function lowerAdd(s: Selector, v: Value): void {
   const [a, b] = ordered(s, v);
@@ -32,7 +46,7 @@ export function lowerAdd(s: Selector, v: Value): void {
   if (value !== null) return addConstant(s, v, a, value);
   if (scaledAdd(s, v, a, b) || scaledAdd(s, v, b, a)) return;
   if (s.canSink(b) && b.mem?.bits === sizeOf(v) * 8) return twoAddress(s, "add", v, a, b);
-  if (s.dies(a)) return twoAddress(s, "add", v, a, b);
+  if (s.dies(a) || accumulates(s, v, a)) return twoAddress(s, "add", v, a, b);
   s.emit("lea", sizeOf(v), s.result(v), leaOperand(s.reg(a).reg, s.reg(b).reg, 1, 0n));
 }
 
