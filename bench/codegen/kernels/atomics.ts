@@ -41,9 +41,9 @@ function unlock(): void {
 export function run(n: u32): u64 {
   let sum: u64 = 0;
   for (let i: u32 = 0; i < n; i++) {
-    for (let k: u32 = 0; k < 48; k++) push((<u64>k << 8) + i);
+    for (let k: u32 = 0; k < 48; k++) push(((<u64>k) << 8) + i);
     for (let value = pop(); value != 0; value = pop()) {
-      const bit = <u64>1 << (value & 63);
+      const bit = (<u64>1) << (value & 63);
       if ((atomic.or<u64>(PENDING, bit) & bit) != 0) atomic.and<u64>(PENDING, ~bit);
       sum += value;
     }

@@ -85,6 +85,10 @@ class FunctionMaker {
 
   readonly nextLabel = (): number => ++this.labels;
 
+  readonly globals = (): IntType[] => this.world.globals.map(({ type }) => type);
+
+  readonly someCall = (): Node => this.call("i64", 2);
+
   place(): Place {
     const { random, byType, pointers, smallIndex, accumulator, nextLabel, world } = this;
     const { base, memoryBytes, segment } = world;

@@ -16,6 +16,10 @@ export interface Maker {
   condition(depth: number): Node;
   newLocal(type: IntType, assignable: boolean): number;
   nextLabel(): number;
+  /** The types of the globals. */
+  globals(): IntType[];
+  /** A call of some function of the program that gives an i64, where there is one. */
+  someCall(): Node;
 }
 
 const width = (type: IntType): number => (type === "i32" ? 32 : 64);
@@ -144,6 +148,11 @@ const valueIdioms: Record<string, Idiom> = {
     const parts = [o.op("shl", x, o.k(c)), o.op(o.pick("shr_u", "shr_u", "shr_s"), same(x), o.about(o.bits - c))];
     return o.op(o.pick("or", "xor", "add"), ...(o.random.chance(50) ? parts : parts.reverse()));
   },
+  "not quite a rotation": (o) => {
+    const [x, c] = [o.x(), o.random.between(2, o.bits - 2)];
+    const right = o.op("shr_u", same(x), o.k(o.bits - c + o.pick(-1, 1, 1)));
+    return o.op(o.pick("or", "xor"), o.op("shl", x, o.k(c)), right);
+  },
   "rotation by value": (o) => {
     const [x, n] = [o.x(), o.x()];
     const back = o.op("sub", o.k(o.pick(0, o.bits)), same(n));
@@ -227,6 +236,12 @@ const valueIdioms: Record<string, Idiom> = {
       o.op("mul", o.op(`div_${sign}`, x, d), same(d)),
       o.op(`rem_${sign}`, same(x), same(d)),
     );
+  },
+  // The least number over -1: a quotient that does not fit, and a remainder of 0.
+  "remainder at the edge": (o) => {
+    const least = o.op("shl", o.op("or", o.x(), o.k(1)), o.k(o.bits - 1));
+    const minusOne = o.op("sub", o.k(0), o.wide(o.op("ne", o.x(), o.k(0x1357))));
+    return o.op(o.pick("rem_s", "rem_s", "rem_s", "div_s"), o.random.chance(80) ? least : o.any(), minusOne);
   },
   "divided by a power": (o) =>
     o.op(o.pick("div_u", "div_s", "rem_u", "rem_s"), o.any(), o.k((1n << BigInt(o.count())) * o.pick(1n, 1n, -1n))),
@@ -513,6 +528,64 @@ function storedBytes(maker: Maker): Node[] {
   });
 }
 
+/** A value cut to the width of its place and read back. */
+function readBack(maker: Maker): Node[] {
+  const { random } = maker;
+  const o = new Ops(random.pick(["i32", "i64", "i64"] as const), maker);
+  const { pointer } = maker.place();
+  const bits = random.pick(o.type === "i32" ? [8, 16] : [8, 16, 32]);
+  const at = { offset: random.pick([0, 8, 12]), align: 0 };
+  const name = (type: IntType): string =>
+    type === "i32" && bits === 32 ? "i32.load" : `${type}.load${bits}_${random.pick(["u", "s"])}`;
+  const read = (type: IntType): Node => absorb(maker.place(), valued(name(type), type, [get(pointer, "i32")], at));
+  return [
+    statement(`${o.type}.store${bits}`, [get(pointer, "i32"), o.x()], at),
+    read(o.type),
+    read("i32"),
+    read("i64"),
+  ];
+}
+
+/** Memory and globals read before and after what changes them: somebody else's write, a call. Also around a loop. */
+function aroundCalls(maker: Maker): Node[] {
+  const { random } = maker;
+  const place = maker.place();
+  const pointer = get(place.pointer, "i32");
+  const read = (): Node[] => [
+    absorb(place, valued("i64.load", "i64", [same(pointer)], { offset: 8, align: 0 })),
+    ...maker.globals().map((type, index) => absorb(place, valued("global.get", type, [], { index }))),
+  ];
+  const there = valued("i32.add", "i32", [same(pointer), constant("i32", 8)]);
+  const poke = statement("import", [there, maker.leaf("i64")], { index: place.imports.indexOf("poke") });
+  const call = absorb(place, maker.someCall());
+  if (random.chance(50)) return [...read(), poke, ...read(), call, ...read()];
+  const [i, label] = [maker.newLocal("i32", false), maker.nextLabel()];
+  const more = valued("local.tee", "i32", [valued("i32.sub", "i32", [get(i, "i32"), constant("i32", 1)])], {
+    index: i,
+  });
+  const body = [...read(), random.chance(50) ? poke : call, statement("br_if", [more], { index: label })];
+  return [set(i, constant("i32", 3)), statement("loop", [], { index: label, body })];
+}
+
+/** A load that would trap, from an address that a loop does not change, behind a test that hardly ever holds. */
+function unreachedLoad(maker: Maker): Node[] {
+  const { random } = maker;
+  const o = new Ops(random.pick(["i32", "i64"] as const), maker);
+  const [i, far] = [maker.newLocal("i32", false), maker.newLocal("i32", false)];
+  const [loop, test] = [maker.nextLabel(), maker.nextLabel()];
+  const { pointer } = maker.place();
+  const away = valued("i32.or", "i32", [get(pointer, "i32"), constant("i32", random.pick([0x4000_0000, 0x7fff_0000]))]);
+  const load = valued(`${o.type}.load`, o.type, [get(far, "i32")], { offset: 8, align: 0 });
+  const rare = o.op("eq", o.x(), o.k(0x1234_5679));
+  const less = valued("i32.sub", "i32", [get(i, "i32"), constant("i32", 1)]);
+  const body = [
+    statement("if", [rare], { index: test, body: [absorb(maker.place(), load)] }),
+    absorb(maker.place(), get(i, "i32")),
+    statement("br_if", [valued("local.tee", "i32", [less], { index: i })], { index: loop }),
+  ];
+  return [set(far, away), set(i, constant("i32", 4)), statement("loop", [], { index: loop, body })];
+}
+
 const statementIdioms: Record<string, StatementIdiom> = {
   "read-modify-write": readModifyWrite,
   "ladder of comparisons": ladder,
@@ -523,6 +596,9 @@ const statementIdioms: Record<string, StatementIdiom> = {
   "test that is known": knownTest,
   "aliased places": aliased,
   "bytes stored": storedBytes,
+  "narrow place read back": readBack,
+  "state around calls": aroundCalls,
+  "load that is not reached": unreachedLoad,
 };
 
 const anyType = (maker: Maker): Ops => new Ops(maker.random.pick(["i32", "i64"] as const), maker);
