@@ -28,13 +28,16 @@ export interface BootModule {
   string: string;
 }
 
-export interface Pc extends Machine {
-  /** What the core printed on COM1. */
+/** COM1. */
+export interface Terminal {
+  /** What the core printed. */
   serial: () => string;
+  /** The operator types. */
+  type: (text: string) => void;
 }
 
 /** A PC that a multiboot loader is about to start: call `boot(m)`. */
-export async function pc(options: PcOptions = {}): Promise<{ m: Machine; serial: () => string }> {
+export async function pc(options: PcOptions = {}): Promise<{ m: Machine } & Terminal> {
   const bytes = options.bytes ?? 512 * MIB;
   const memory: [number, number][] =
     options.memory && typeof options.memory !== "number"
@@ -48,7 +51,7 @@ export async function pc(options: PcOptions = {}): Promise<{ m: Machine; serial:
   if (options.acpi !== false) writeAcpi(m, options.ghosts ?? []);
   writeMultiboot(m, memory, options.commandLine ?? "", options.modules ?? []);
   attachPmTimer(m);
-  return { m, serial: attachUart(m) };
+  return { m, ...attachUart(m) };
 }
 
 /** Enters `kmain`; returns when the core sleeps with nothing to wait for, or rethrows what ended it. */
@@ -68,12 +71,15 @@ function attachPmTimer(m: Machine): void {
 }
 
 /** A 16550 whose transmitter is always ready. */
-function attachUart(m: Machine): () => string {
+function attachUart(m: Machine): Terminal {
   const registers = new Uint8Array(8);
+  const typed: number[] = [];
   let text = "";
   m.ports.attach(COM1, 8, {
     read(offset) {
-      if (offset === 5) return 0x60;
+      const isData = offset === 0 && !(registers[3] & 0x80) && !(registers[4] & 0x10);
+      if (isData && typed.length) return typed.shift() as number;
+      if (offset === 5) return typed.length ? 0x61 : 0x60;
       if (offset === 2) return 0xc1;
       return registers[offset];
     },
@@ -82,7 +88,7 @@ function attachUart(m: Machine): () => string {
       else registers[offset] = value;
     },
   });
-  return () => text;
+  return { serial: () => text, type: (line) => typed.push(...Buffer.from(line, "latin1")) };
 }
 
 // ---- ACPI

@@ -6,7 +6,7 @@
 //     expect(cpu.get(0)).toBe(...);
 //   });
 
-import { boot, type PcOptions, pc } from "./firmware.ts";
+import { boot, type PcOptions, pc, type Terminal } from "./firmware.ts";
 import { type Struct, struct } from "./layout.ts";
 import { logLines } from "./log.ts";
 import type { Machine } from "./machine.ts";
@@ -49,6 +49,8 @@ export class Vcpu {
   constructor(
     readonly m: Machine,
     readonly at: number,
+    /** The operator's. */
+    readonly terminal: Terminal,
   ) {
     this.record = struct(m, "kernel/vcpu/vcpu.ts", "Vcpu", at);
   }
@@ -67,6 +69,11 @@ export class Vcpu {
 
   write(field: number, value: bigint | number): void {
     this.stay.write(field, BigInt(value));
+  }
+
+  /** Number of its VM. */
+  get vm(): number {
+    return this.m.view.getUint32(this.record.vm as number, true);
   }
 
   get injected() {
@@ -116,6 +123,8 @@ export interface Outcome {
   /** The line on the guest's end. */
   ended: string;
   entries: number;
+  /** What the core printed on the operator's terminal. */
+  serial: string;
 }
 
 /**
@@ -124,7 +133,7 @@ export interface Outcome {
  */
 export async function guest(script: Script, options: GuestOptions = {}): Promise<Outcome> {
   const string = `guest=test memory=4M ${options.others ? `cpus=${options.others.length + 1}` : ""} ${options.words ?? ""}`;
-  const { m } = await pc({
+  const { m, ...terminal } = await pc({
     ticks: { pause: 20_000 },
     ...options,
     commandLine: `exit=halt mitigations=off ${options.commandLine ?? ""}`,
@@ -133,7 +142,7 @@ export async function guest(script: Script, options: GuestOptions = {}): Promise
   let entries = 0;
   const scripts = new Map<number, { vcpu: Vcpu; run: Generator<GuestExit, void, void> }>();
   const start = (at: number): { vcpu: Vcpu; run: Generator<GuestExit, void, void> } => {
-    const vcpu = new Vcpu(m, at);
+    const vcpu = new Vcpu(m, at, terminal);
     const body = vcpu.record.index === 0 ? script : options.others?.[vcpu.record.index - 1];
     if (!body) throw new Error(`vCPU ${vcpu.record.index} has no script`);
     return { vcpu, run: body(vcpu) };
@@ -150,13 +159,14 @@ export async function guest(script: Script, options: GuestOptions = {}): Promise
     return step.done ? shutdown(own.vcpu) : step.value;
   };
   setGuest(m, run);
+  m.containsAll = true;
   try {
-    boot(m);
+    m.contained(() => boot(m));
   } catch (error) {
-    if ((error as Error).name !== "Halted") throw error;
+    if (!/Halted|Asleep/.test((error as Error).name)) throw error;
   }
   const log = logLines(m);
-  return { m, log, entries, ended: log.find((line) => line.includes("test ended")) ?? "" };
+  return { m, log, entries, serial: terminal.serial(), ended: log.find((line) => line.includes("test ended")) ?? "" };
 }
 
 /** VMCALL: shutdown with code 0. */

@@ -5,7 +5,7 @@ import { countersOf } from "../coverage/collect.ts";
 import { enterBootTables } from "./boot.ts";
 import { compile, type Flavour } from "./compile.ts";
 import { Cpu } from "./cpu.ts";
-import { type Access, Asleep, GeneralProtection, Halted, PageFault, Parked, Unwound } from "./faults.ts";
+import { type Access, Asleep, CpuException, GeneralProtection, Halted, PageFault, Parked, Unwound } from "./faults.ts";
 import { type Image, layOut } from "./image.ts";
 import { declarations, type Intrinsic, intrinsics } from "./insn.ts";
 import { PhysicalMemory } from "./memory.ts";
@@ -97,6 +97,8 @@ export class Machine {
   injectFault: (which: number) => void = (which) => {
     throw new Error(`injectFault(${which})`);
   };
+  /** Traps of further CPUs enter the core's handlers too; else they end the run. */
+  containsAll = false;
   private readonly intrinsicTicks: number;
   private readonly pauseTicks: number;
   private readonly portTicks: number;
@@ -155,13 +157,15 @@ export class Machine {
     }
   }
 
-  /** Runs `action`; a trap or fault of the core that it does not return from enters `onTrap` as NASM would. */
+  /** Runs `action`; a trap or fault of the core that it does not return from enters the core's handlers as NASM would. */
   contained(action: () => void): void {
     try {
       action();
     } catch (error) {
-      if (!(error instanceof Unwound)) throw error;
-      this.contained(() => this.kernel.onTrap(error.kind));
+      const vector = vectorOf(error);
+      if (error instanceof Unwound) this.contained(() => this.kernel.onTrap(error.kind));
+      else if (vector >= 0) this.contained(() => this.kernel.onException(this.frame(0, vector)));
+      else throw error;
     }
   }
 
@@ -276,10 +280,14 @@ export class Machine {
 
   /** INT 2, INT 18, or the event itself: enters the core's handler with this CPU's frame for it. */
   raise(entry: "onNmi" | "onMachineCheck"): void {
-    const slot = entry === "onNmi" ? 1 : 2;
+    this.kernel[entry](entry === "onNmi" ? this.frame(1, 2) : this.frame(2, 18));
+  }
+
+  /** The frame in `slot` of the running CPU, for `vector`. */
+  private frame(slot: number, vector: number): number {
     const frame = Number(this.percpu(this.current.index)) + PERCPU_FRAMES + 0x100 * slot;
-    this.view.setBigUint64(frame + FRAME_VECTOR, entry === "onNmi" ? 2n : 18n, true);
-    this.kernel[entry](frame);
+    this.view.setBigUint64(frame + FRAME_VECTOR, BigInt(vector), true);
+    return frame;
   }
 
   loadDescriptors(d: { gdt: bigint; gdtLimit: number; idt: bigint; idtLimit: number; tr: number }): void {
@@ -327,7 +335,7 @@ export class Machine {
   private run(cpu: Cpu, action: () => void): void {
     cpu.state = "running";
     try {
-      this.on(cpu.index, action);
+      this.on(cpu.index, this.containsAll ? () => this.contained(action) : action);
       cpu.state = "idle";
     } catch (error) {
       if (error instanceof Parked) cpu.state = "idle";
@@ -427,6 +435,13 @@ class Recent {
     this.generation = cpu.tlb.generation;
     [this.cr0, this.cr3, this.cr4, this.efer] = [cpu.cr0, cpu.cr3, cpu.cr4, cpu.efer];
   }
+}
+
+/** The exception that a trap of the Wasm or a fault of an intrinsic is on the machine; -1: it is none. */
+function vectorOf(error: unknown): number {
+  if (error instanceof CpuException) return error.vector;
+  if (!(error instanceof WebAssembly.RuntimeError)) return -1;
+  return /unreachable/.test(error.message) ? 6 : /divide|remainder/.test(error.message) ? 0 : 14;
 }
 
 function profileOf(options: MachineOptions): Profile {

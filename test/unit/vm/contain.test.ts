@@ -1,0 +1,138 @@
+// A trap of the core while it serves a VM ends that VM, and no other.
+
+import { expect, test } from "vitest";
+import { EXIT, guest, instruction, kernelImage, R, type Script, type Vcpu } from "../../fake/guest.ts";
+import { logLines } from "../../fake/log.ts";
+import { machine } from "../../fake/machine.ts";
+
+const OTHER = { bytes: kernelImage(), string: "guest=other memory=4M" };
+const NOWHERE = 0xfff0_0000;
+
+/** The next CPUID makes the core read beyond linear memory. */
+function breakCpuid(cpu: Vcpu) {
+  cpu.record.cpuidTable = NOWHERE;
+  cpu.record.decode = NOWHERE;
+  return instruction(EXIT.CPUID, 2);
+}
+
+/** CPUIDs until the core breaks, and then no more: it fails if it comes back. */
+function* breaks(cpu: Vcpu) {
+  yield instruction(EXIT.CPUID, 2);
+  yield breakCpuid(cpu);
+  expect.unreachable("the guest goes on after a trap");
+}
+
+function* works(cpu: Vcpu) {
+  for (let i = 0; i < 20; i++) {
+    cpu.set(R.RAX, 0x4000_0000);
+    yield instruction(EXIT.CPUID, 2);
+    expect(cpu.get(R.RAX)).toBe(0x4000_0010n);
+    yield { reason: EXIT.PAUSE, length: 2 };
+  }
+}
+
+/** `other` is VM 0: the loader's first module. */
+const byName = (test: Script, other: Script): Script =>
+  function* (cpu) {
+    yield* cpu.vm === 0 ? other(cpu) : test(cpu);
+  };
+
+test.each([1, 2])("on %i CPUs the VM ends with a report, and the other goes on", async (cpus) => {
+  const { log, ended } = await guest(byName(breaks, works), { modules: [OTHER], cpus });
+  expect(ended).toContain("test ended: stopped by a trap in the core");
+  expect(log.find((line) => line.includes("test is stopped"))).toContain("the core trapped while it served it");
+  expect(log.some((line) => line.includes("#PF page fault"))).toBe(true);
+  expect(log.find((line) => line.startsWith("guest: other ended"))).toContain("powered off, code 0");
+  expect(log.at(-2)).toContain("ended: failure");
+});
+
+function wrmsr(cpu: Vcpu, msr: number, low: number, high = 0) {
+  cpu.set(R.RCX, msr);
+  cpu.set(R.RAX, low);
+  cpu.set(R.RDX, high);
+  return instruction(EXIT.WRMSR, 2);
+}
+
+/** INIT and start-up IPI for vCPU 1, which then runs on CPU 1 until it sleeps. */
+function* startOther(cpu: Vcpu) {
+  yield wrmsr(cpu, 0x1b, 0xfee0_0d00);
+  for (const command of [0x4500, 0x4608]) yield wrmsr(cpu, 0x830, command, 1);
+  cpu.m.settle();
+}
+
+function expectEnd({ log, ended }: { log: string[]; ended: string }): void {
+  expect(ended).toContain("stopped by a trap in the core");
+  expect(log.filter((line) => line.includes("test ended"))).toHaveLength(1);
+}
+
+test("a vCPU that waits for its start-up IPI ends with the VM", async () => {
+  let entered = 0;
+  const other: Script = function* () {
+    entered++;
+    yield { reason: EXIT.HLT, length: 1 };
+  };
+  expectEnd(await guest(breaks, { cpus: 2, others: [other] }));
+  expect(entered).toBe(0);
+});
+
+test("a vCPU that sleeps on another CPU ends with the VM", async () => {
+  const stays: string[] = [];
+  const other: Script = function* () {
+    stays.push("first");
+    yield { reason: EXIT.HLT, length: 1 };
+    stays.push("second");
+  };
+  const test: Script = function* (cpu) {
+    yield* startOther(cpu);
+    expect(stays).toEqual(["first"]);
+    yield* breaks(cpu);
+  };
+  expectEnd(await guest(test, { cpus: 2, others: [other] }));
+  expect(stays).toEqual(["first"]);
+});
+
+test("a vCPU that runs on another CPU leaves its guest when the VM ends", async () => {
+  let wasKicked = false;
+  const test: Script = function* (cpu) {
+    yield* startOther(cpu); // vCPU 1 breaks meanwhile
+    wasKicked = true;
+    yield cpu.stay.untilInterrupt();
+    expect.unreachable("vCPU 0 goes on");
+  };
+  expectEnd(await guest(test, { cpus: 2, others: [breaks] }));
+  expect(wasKicked).toBe(true);
+});
+
+test("its memory comes back", async () => {
+  const free = (log: string[]) => log.filter((line) => line.startsWith("memory: free"));
+  const { log } = await guest(
+    byName(breaks, function* (cpu) {
+      const look = function* () {
+        cpu.terminal.type("memory\r");
+        for (let i = 0; i < 3; i++) yield cpu.stay.untilInterrupt();
+      };
+      yield* look();
+      for (let i = 0; i < 20; i++) yield { reason: EXIT.PAUSE, length: 2 };
+      yield* look();
+    }),
+    { modules: [OTHER] },
+  );
+  expect(free(log)).toHaveLength(2);
+  expect(free(log)[0]).not.toBe(free(log)[1]);
+});
+
+const LOCK = 0x30_0000;
+
+test("shared data that is half-changed is named, and nothing is contained", async () => {
+  const m = await machine({ entries: ["kernel/vm/contain.ts", "kernel/lib/spinlock.ts"] });
+  m.kernel.lock(LOCK);
+  m.kernel.breaks(LOCK);
+  expect(m.kernel.contain(3)).toBe(0);
+  expect(logLines(m)).toContain("trap: shared data is half-changed under the lock ");
+});
+
+test("a trap outside of any VM's business is not contained", async () => {
+  const m = await machine({ entries: ["kernel/vm/contain.ts"] });
+  expect(m.kernel.contain(3)).toBe(0);
+  expect(logLines(m)).toEqual([]);
+});
