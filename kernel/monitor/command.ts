@@ -12,8 +12,10 @@ import * as cmdline from "../lib/cmdline";
 import * as log from "../lib/log";
 import { Owner, freeBytes, ownedBytes } from "../mm/frame";
 import { virtAt } from "../vcpu/current";
-import { VmSlot, slotAt, slotName, SlotState } from "../vm/directory";
-import { kickTask } from "../vm/kick";
+import { StopReason } from "../vcpu/vm";
+import { slotAt, slotName, SlotState } from "../vm/directory";
+import { stopSlot } from "../vm/contain";
+import { kickSlot } from "../vm/kick";
 import { taskAt } from "../vm/task";
 import { MAX_VMS } from "../config";
 
@@ -109,16 +111,16 @@ export function run(command: u32, vm: u32): void {
       vms();
       break;
     case Command.STOP:
-      slotAt(vm).stopping = 1;
-      kickAll(slotAt(vm));
+      if (slotAt(vm).stopReason == StopReason.NONE) slotAt(vm).stopReason = StopReason.DESTROYED;
+      stopSlot(vm);
       break;
     case Command.PAUSE:
       slotAt(vm).paused = 1;
-      kickAll(slotAt(vm));
+      kickSlot(slotAt(vm));
       break;
     case Command.RESUME:
       slotAt(vm).paused = 0;
-      kickAll(slotAt(vm));
+      kickSlot(slotAt(vm));
       break;
     case Command.MEMORY:
       memoryUse();
@@ -150,10 +152,6 @@ export function run(command: u32, vm: u32): void {
     default:
       break;
   }
-}
-
-function kickAll(slot: VmSlot): void {
-  for (let i: u32 = 0; i < slot.taskCount; i++) kickTask(taskAt(slot.firstTask + i));
 }
 
 /** One row of a table: a name, and what it means, in columns. */

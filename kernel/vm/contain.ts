@@ -6,12 +6,12 @@ import * as trap from "../cpu/trap";
 import * as log from "../lib/log";
 import { dropHeld } from "../lib/spinlock";
 import { abandonCurrent } from "../vendor";
-import { HostWork, virt } from "../vcpu/current";
+import { virt } from "../vcpu/current";
 import { StopReason } from "../vcpu/vm";
 import { slotAt, slotName } from "./directory";
-import { kickTask, tellCpu } from "./kick";
+import { kickSlot } from "./kick";
 import { retire, toCore } from "./run";
-import { Task, TaskState, taskAt, stateOf } from "./task";
+import { Task } from "./task";
 
 /**
  * Ends the VM that this CPU served when the core trapped. False: it served none, or shared data is
@@ -59,14 +59,5 @@ function endHere(task: Task): void {
 export function stopSlot(number: u32): void {
   const slot = slotAt(number);
   slot.stopping = 1;
-  for (let i: u32 = 0; i < slot.taskCount; i++) {
-    const task = taskAt(slot.firstTask + i);
-    if (stateOf(task) != TaskState.ENDED && stateOf(task) != TaskState.FREE) kickStopped(task);
-  }
-}
-
-/** A running one on another CPU exits by the IPI; its loop looks at the slot when its work bits are set. */
-function kickStopped(task: Task): void {
-  kickTask(task);
-  if (stateOf(task) == TaskState.RUNNING) tellCpu(task.cpu, HostWork.RESCHEDULE);
+  kickSlot(slot);
 }

@@ -8,7 +8,8 @@ import { Vector } from "../cpu/vector";
 import { HostWork, Virt, virtAt } from "../vcpu/current";
 import { Vcpu } from "../vcpu/vcpu";
 import { Vm, vcpuOf } from "../vcpu/vm";
-import { moveState, stateOf, Task, TaskState } from "./task";
+import { VmSlot } from "./directory";
+import { moveState, stateOf, Task, taskAt, TaskState } from "./task";
 
 /** Index of this CPU. */
 export function here(): u32 {
@@ -32,6 +33,18 @@ export function kickTask(task: Task): void {
     tellCpu(task.cpu, HostWork.WOKEN);
   } else if (stateOf(task) == TaskState.RUNNING && task.cpu != here())
     apic.sendFixed(Vector.KICK, cpuAt(task.cpu).apicId);
+}
+
+/**
+ * Makes every vCPU of a VM look at its slot: one that sleeps wakes, one that runs on another CPU exits by the IPI, and its
+ * loop looks because a work bit is set.
+ */
+export function kickSlot(slot: VmSlot): void {
+  for (let i: u32 = 0; i < slot.taskCount; i++) {
+    const task = taskAt(slot.firstTask + i);
+    kickTask(task);
+    if (stateOf(task) == TaskState.RUNNING) tellCpu(task.cpu, HostWork.RESCHEDULE);
+  }
 }
 
 /** Sends what handlers asked for: every vCPU in Vm.kicks gets attention. */

@@ -65,6 +65,8 @@ function runTask(task: Task): void {
   beginTurn(task, rdtsc());
   mine.serving = task.vm + 1;
   boundStay(vcpu);
+  // Who resumed it or woke it by mistake did not end its sleep.
+  if (vcpu.state != VcpuState.RUNNABLE) setPending(vcpu, Pending.SLEEP);
   trap.enterContained();
   const slot = slotAt(task.vm);
   const turn = slot.stopping ? <u32>Turn.ENDED : slot.paused ? <u32>Turn.ASLEEP : loop(vcpu, task);
