@@ -34,6 +34,14 @@ test.each(hunted.map(({ name }) => name))(
   5 * MINUTE,
 );
 
+test.runIf(isLong)(
+  "the fuzzer finds nothing in the compiler as it is",
+  async () => {
+    expect(await hunt(plant(null))).toMatchObject({ found: false });
+  },
+  5 * MINUTE,
+);
+
 test("the fuzzer's quick part has its bugs", () => {
   expect(hunted.length).toBeGreaterThanOrEqual(QUICK.length);
 });

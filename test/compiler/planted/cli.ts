@@ -7,6 +7,11 @@ import { hunt, places, plant, uproot } from "./plant.ts";
 const words = process.argv.slice(2);
 const chosen = bugs.filter((bug) => words.length === 0 || words.some((word) => bug.name.includes(word)));
 let found = 0;
+const sound = await hunt(plant(null));
+if (sound.found) {
+  console.log(`FAIL without a bug, something is found all the same: ${sound.how}`);
+  process.exit(1);
+}
 for (const bug of chosen) {
   if (places(bug) !== 1) {
     console.log(`FAIL ${bug.name}: its place in ${bug.file} is there ${places(bug)} times`);

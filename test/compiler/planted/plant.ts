@@ -30,19 +30,20 @@ export function places(bug: Bug): number {
   return [...text.matchAll(pattern(bug.find))].length;
 }
 
-/** Returns the folder of a compiler with the bug in it. */
-export function plant(bug: Bug): string {
-  const folder = join(root, ".cache/planted", bug.name.replace(/[^a-z0-9]+/gi, "-"));
+/** Returns the folder of a compiler with the bug in it; null: without any. */
+export function plant(bug: Bug | null): string {
+  const folder = join(root, ".cache/planted", bug ? bug.name.replace(/[^a-z0-9]+/gi, "-") : "none");
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   cpSync(join(root, "tools/compiler"), join(folder, "compiler"), { recursive: true });
   cpSync(join(root, "tools/paths.ts"), join(folder, "paths.ts"));
+  writeFileSync(join(folder, "hunt.ts"), ENTRY);
+  if (bug === null) return folder;
   const file = join(folder, "compiler", bug.file);
   writeFileSync(
     file,
     readFileSync(file, "utf8").replace(pattern(bug.find), () => bug.put),
   );
-  writeFileSync(join(folder, "hunt.ts"), ENTRY);
   return folder;
 }
 

@@ -173,16 +173,16 @@ class Rewriter {
     const roles = opInfo(inst.op).roles;
     inst.operands = inst.operands.map((operand, n) => {
       if (operand.kind !== "reg" || operand.reg < FIRST_VIRTUAL) return operand;
-      return this.place(operand.reg, roles[n] === "w" ? 2 * i + 1 : 2 * i);
+      return this.place(inst, operand.reg, roles[n] === "w" ? 2 * i + 1 : 2 * i);
     });
     mapRegisters(inst, (r) => (r < FIRST_VIRTUAL ? r : this.register(r, i)));
   }
 
-  private place(r: Reg, position: number): Operand {
+  private place(inst: Inst, r: Reg, position: number): Operand {
     const bundle = this.bundleOf(r);
     const piece = pieceAt(bundle, position);
     if (piece) return reg(piece.reg);
-    return slotOperand(bundle);
+    return slotOperand(inst, bundle);
   }
 
   /** Addresses and operands of inlined text: always in a register, read or written by instruction `i`. */

@@ -63,9 +63,17 @@ export function canUseSlot(inst: Inst, reg: Reg, bundle: Bundle): boolean {
 }
 
 function canUseConstant(inst: Inst, at: number, bundle: Bundle): boolean {
-  const value = bundle.remat?.operands[1];
-  if (value?.kind !== "imm" || at !== 1 || !IMMEDIATE_SECOND.has(inst.op)) return false;
-  return (inst.op === "mov" && inst.operands[0]?.kind === "reg") || fitsImm(value.value, inst.size);
+  const value = constantFor(inst, bundle);
+  if (value === null || at !== 1 || !IMMEDIATE_SECOND.has(inst.op)) return false;
+  return (inst.op === "mov" && inst.operands[0]?.kind === "reg") || fitsImm(value, inst.size);
+}
+
+/** What `inst` sees of the constant in the bundle's register: a wide one cut to its size, a narrow one without a sign above. */
+function constantFor(inst: Inst, { remat }: Bundle): bigint | null {
+  const value = remat?.operands[1];
+  if (!remat || value?.kind !== "imm") return null;
+  const seen = remat.size === 8 ? value.value : BigInt.asUintN(8 * remat.size, value.value);
+  return BigInt.asIntN(8 * inst.size, seen);
 }
 
 /** Position of the only operand that mentions the register; -1 if there are more, or it is inside an address. */
@@ -75,8 +83,9 @@ function soleOperand(inst: Inst, reg: Reg): number {
   return hits.length === 1 ? (hits[0] as number) : -1;
 }
 
-export function slotOperand(bundle: Bundle): Operand {
-  const value = bundle.remat?.operands[1];
-  if (value?.kind === "imm") return value;
+/** What stands for the register in `inst`: the constant, or the slot. */
+export function slotOperand(inst: Inst, bundle: Bundle): Operand {
+  const value = constantFor(inst, bundle);
+  if (value !== null) return { kind: "imm", value };
   return { kind: "mem", form: "slot", base: -1, index: -1, scale: 1, disp: bundle.slot };
 }
