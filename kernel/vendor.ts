@@ -4,7 +4,7 @@
 // Processor: probe() once, enableCpu() on each CPU.
 export { disableCpu, enableCpu, probe, unrestrictedGuest } from "./vmx/enable";
 export { hasRdtscp, hostMicrocode, hostXcr0, readHostFeatures, xsaveBytes } from "./vmx/hostfeature";
-export { hasInvpcid, hasStringInfo } from "./vmx/register";
+export { hasInvpcid, hasStringInfo, isDebugPending } from "./vmx/register";
 
 // vCPU: its control structure. `loadVmcs` makes it current on this CPU (everything below needs that);
 // `release` gives it up so that another CPU may load it. `bringIn` and `takeOut` exchange what exits

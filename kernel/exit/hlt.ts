@@ -2,11 +2,12 @@
 
 import { Pending, setPending } from "../vcpu/event";
 import { Vcpu, VcpuState } from "../vcpu/vcpu";
-import { advance } from "../vendor";
+import { advance, isDebugPending } from "../vendor";
 
-/** A single step due after HLT wakes it at once: VM entry delivers it from the active state. */
+/** A debug exception ends HLT too, and one that is due now ends it at once. */
 export function onHlt(vcpu: Vcpu): void {
   advance(vcpu);
+  if (isDebugPending()) return;
   vcpu.state = VcpuState.HALTED;
   setPending(vcpu, Pending.SLEEP);
 }

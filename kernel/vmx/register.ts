@@ -31,6 +31,8 @@ export const EFER_LMA: u64 = 1 << 10;
 
 /** Pending debug exceptions: a single step is due. */
 export const PENDING_BS: u64 = 1 << 14;
+/** A breakpoint that DR7 enables was met. */
+const PENDING_ENABLED: u64 = 1 << 12;
 const DEBUGCTL_BTF: u64 = 1 << 1;
 
 /** Guest bits that pass through: the processor keeps them, reads and writes do not exit. */
@@ -98,6 +100,11 @@ function finishFlags(flags: u64): void {
   if ((flags & RFLAGS_TF) != 0 && (vmread(Field.GUEST_DEBUGCTL) & DEBUGCTL_BTF) == 0) {
     vmwrite(Field.GUEST_PENDING_DEBUG, vmread(Field.GUEST_PENDING_DEBUG) | PENDING_BS);
   }
+}
+
+/** A debug exception is due at the next entry: a single step, or a breakpoint that MOV SS had put off. */
+export function isDebugPending(): bool {
+  return (vmread(Field.GUEST_PENDING_DEBUG) & (PENDING_BS | PENDING_ENABLED)) != 0;
 }
 
 /** True in 64-bit mode proper: IA-32e mode and CS.L. */
