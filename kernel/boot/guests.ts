@@ -18,10 +18,11 @@ import { HostWork, Virt, virt, virtAt } from "../vcpu/current";
 import { Pending, setPending } from "../vcpu/event";
 import { VcpuState } from "../vcpu/vcpu";
 import { StopReason, Vm, vcpuOf, vmAt, VmState, Without } from "../vcpu/vm";
+import { beginAccount, reportAccount } from "../vm/account";
 import { createFailure, createVm, destroyVm, resetVm, scrubSome, VmPlan } from "../vm/create";
 import { endedCount, noteEnded, setState, slotAt, slotName, SlotState, VmSlot } from "../vm/directory";
 import { here, tellCpu } from "../vm/kick";
-import { enterSpace, toCore } from "../vm/run";
+import { enterSpace, keepAccounts, toCore, toSpace } from "../vm/run";
 import { addTask, chooseCpu } from "../vm/schedule";
 import { stateOf, Task, taskAt, taskOf, TaskState } from "../vm/task";
 import { enableCpu, probe, readHostFeatures, release } from "../vendor";
@@ -41,6 +42,7 @@ export function startGuests(): void {
   }
   readHostFeatures();
   buildMsrPolicy();
+  if (cmdline.is(cmdline.Option.ACCOUNT, "on")) keepAccounts();
   virt().root = 0;
   toCore();
   if (!enableHere()) return;
@@ -153,6 +155,7 @@ function withoutByOptions(): u32 {
 /** A task for each vCPU, on the CPU that has the least to do; the VMCS is given up here so that it can be loaded there. */
 function start(vm: Vm, config: GuestConfig): void {
   const slot = slotAt(vm.number);
+  beginAccount(vm);
   vm.state = VmState.RUNNING;
   slot.firstTask = taskOf(vm.number, 0).number;
   slot.taskCount = vm.vcpuCount;
@@ -195,7 +198,7 @@ export function reapGuests(): bool {
   for (let number: u32 = 0; number < MAX_VMS; number++) {
     const slot = slotAt(number);
     if (atomic.load<u32>(changetype<usize>(slot)) != SlotState.ENDED) continue;
-    if (!slot.reported) reportEnd(slot);
+    if (!slot.reported) reportEnd(number, slot);
     slot.reported = 1;
     if (scrubSome(number) || !tasksGone(slot)) return true;
     noteEnded(-1);
@@ -262,7 +265,7 @@ function refuse(config: GuestConfig, why: string): void {
 }
 
 /** One line a guest: ended how, why, where. */
-function reportEnd(slot: VmSlot): void {
+function reportEnd(number: u32, slot: VmSlot): void {
   log.begin(endedWell(slot) ? log.Level.INFO : log.Level.ERROR, "guest");
   log.bytes(slotName(slot), slot.nameBytes);
   log.str(" ended: ");
@@ -270,6 +273,10 @@ function reportEnd(slot: VmSlot): void {
   log.str(", code ");
   log.dec(slot.stopCode);
   log.end();
+  if (!cmdline.is(cmdline.Option.ACCOUNT, "on")) return;
+  toSpace(slot);
+  reportAccount(vmAt(number));
+  toCore();
 }
 
 function reasonText(reason: u32): string {

@@ -5,7 +5,7 @@ import { setPending, Pending } from "../vcpu/event";
 import { EptBit, touchEpt, unmapEpt } from "../mm/ept";
 import { Vcpu } from "../vcpu/vcpu";
 import { Vm, vcpuOf } from "../vcpu/vm";
-import { ApicMode, eptChanged, hasDelivery, setApicMode } from "../vendor";
+import { ApicFeature, apicFeatures, ApicMode, eptChanged, hasDelivery, setApicMode } from "../vendor";
 import { isEnabled, isX2apic, mmioBase, vlapicOf } from "../virq/vlapic";
 
 const DEFAULT_BASE: u64 = 0xfee0_0000;
@@ -27,7 +27,8 @@ function followPage(vm: Vm): void {
 export function followApicMode(vcpu: Vcpu): void {
   const v = vlapicOf(vcpu);
   const mode = !isEnabled(v) ? ApicMode.DISABLED : isX2apic(v) ? ApicMode.X2APIC : ApicMode.XAPIC;
-  const paged = mode == ApicMode.XAPIC && mmioBase(v) == DEFAULT_BASE;
+  const helped = (apicFeatures(vcpu) & ApicFeature.ACCESS_PAGE) != 0; // without it, accesses must exit
+  const paged = helped && mode == ApicMode.XAPIC && mmioBase(v) == DEFAULT_BASE;
   setApicMode(vcpu, mode, paged);
   vcpu.apicPaged = paged ? 1 : 0;
   followPage(vcpu.vm);

@@ -14,6 +14,8 @@ import {
   readRip,
   readSegmentBase,
 } from "../vendor";
+import { LapicReg } from "../virq/lapicreg";
+import { highest, isX2apic, vlapicOf } from "../virq/vlapic";
 import { fetchInstruction } from "./fetch";
 
 const NAMES: usize = memory.data<u8>([
@@ -34,6 +36,7 @@ export function report(vcpu: Vcpu, why: string): void {
   hex(vcpu.exitGpa);
   end();
   controlRegisters(vcpu);
+  apic(vcpu);
   for (let i: u32 = 0; i < 16; i += 4) generalRegisters(vcpu, i);
   instructionBytes(vcpu);
 }
@@ -44,6 +47,21 @@ function line(vcpu: Vcpu): void {
   str(" vcpu ");
   dec(vcpu.index);
   str(": ");
+}
+
+/** The highest vectors that wait and are served, as the local APIC's page has them. */
+function apic(vcpu: Vcpu): void {
+  const v = vlapicOf(vcpu);
+  line(vcpu);
+  str(isX2apic(v) ? "x2APIC request " : "xAPIC request ");
+  hex(highest(v, LapicReg.IRR));
+  str(" in service ");
+  hex(highest(v, LapicReg.ISR));
+  str(" pending ");
+  hex(vcpu.pending);
+  str(" state ");
+  dec(vcpu.state);
+  end();
 }
 
 function controlRegisters(vcpu: Vcpu): void {

@@ -1,9 +1,9 @@
-// Gives the first vCPU the state in which its boot protocol promises to enter. The vCPU was reset and is
-// loaded on this CPU.
+// Gives the first vCPU the state in which its boot protocol promises to enter. The vCPU was reset.
 
 import { Segment } from "../vcpu/exit";
 import { Vcpu } from "../vcpu/vcpu";
 import {
+  loadVmcs,
   writeCr0,
   writeCr3,
   writeCr4,
@@ -38,9 +38,11 @@ const FLAT_LIMIT: u32 = 0xffff_ffff;
 const CODE_SELECTOR: u32 = 0x10;
 const DATA_SELECTOR: u32 = 0x18;
 
-/** Copies the entry state that loadGuest prepared into the VM's first vCPU, which is reset and loaded on this CPU. */
+/** Copies the entry state that loadGuest prepared into the VM's first vCPU, which was reset; loads it on this CPU. */
 export function enterGuest(vm: Vm): void {
-  applyEntry(vcpuOf(vm, 0), entryOf(changetype<Plan>(vcpuOf(vm, 0).scratch)));
+  const vcpu = vcpuOf(vm, 0);
+  loadVmcs(vcpu); // whoever reset the others left the last of them loaded
+  applyEntry(vcpu, entryOf(changetype<Plan>(vcpu.scratch)));
 }
 
 function applyEntry(vcpu: Vcpu, entry: Entry): void {

@@ -23,7 +23,8 @@ export const enum Option {
   CPUS = 13,
   MONITOR = 14,
   BENCH = 15,
-  COUNT = 16,
+  ACCOUNT = 16,
+  COUNT = 17,
 }
 
 const NAMES: StaticArray<string> = [
@@ -43,6 +44,7 @@ const NAMES: StaticArray<string> = [
   "cpus",
   "monitor",
   "bench",
+  "account",
 ];
 
 const HELP: StaticArray<string> = [
@@ -62,6 +64,7 @@ const HELP: StaticArray<string> = [
   "how many CPUs to start at most",
   "on | off: the operator's shell on the first console",
   "name of a measurement to run instead of guests",
+  "on | off: count exits and time in guests, for `exits` and a guest's end",
 ];
 
 const MAX_WORDS: u32 = 64;

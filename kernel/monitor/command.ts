@@ -12,10 +12,13 @@ import * as cmdline from "../lib/cmdline";
 import * as log from "../lib/log";
 import { Owner, freeBytes, ownedBytes } from "../mm/frame";
 import { virtAt } from "../vcpu/current";
-import { StopReason } from "../vcpu/vm";
-import { slotAt, slotName, SlotState } from "../vm/directory";
+import { Pending, setPending } from "../vcpu/event";
+import { StopReason, vcpuOf, vmAt } from "../vcpu/vm";
+import { reportAccount } from "../vm/account";
 import { stopSlot } from "../vm/contain";
+import { slotAt, slotName, SlotState } from "../vm/directory";
 import { kickSlot } from "../vm/kick";
+import { toCore, toSpace } from "../vm/run";
 import { taskAt } from "../vm/task";
 import { MAX_VMS } from "../config";
 
@@ -35,7 +38,9 @@ export const enum Command {
   TIME = 12,
   REBOOT = 13,
   POWEROFF = 14,
-  COUNT = 15,
+  EXITS = 15,
+  WHERE = 16,
+  COUNT = 17,
 }
 
 const NAMES: StaticArray<string> = [
@@ -54,9 +59,13 @@ const NAMES: StaticArray<string> = [
   "time",
   "reboot",
   "poweroff",
+  "exits",
+  "where",
 ];
 
-const PARAMETERS: StaticArray<string> = ["", "", "NAME", "NAME", "NAME", "NAME", "", "", "", "", "", "", "", "", ""];
+// biome-ignore format: a row
+const PARAMETERS: StaticArray<string> =
+  ["", "", "NAME", "NAME", "NAME", "NAME", "", "", "", "", "", "", "", "", "", "NAME", "NAME"];
 
 const HELP: StaticArray<string> = [
   "this list",
@@ -74,6 +83,8 @@ const HELP: StaticArray<string> = [
   "how long the machine has been up",
   "resets the machine",
   "switches the machine off",
+  "its exits by reason and its time; with account=on",
+  "what its vCPUs are doing",
 ];
 
 /** The command that the first `count` bytes at `text` name; Command.COUNT: none. */
@@ -143,6 +154,12 @@ export function run(command: u32, vm: u32): void {
     case Command.TIME:
       time();
       break;
+    case Command.EXITS:
+      exits(vm);
+      break;
+    case Command.WHERE:
+      where(vm);
+      break;
     case Command.REBOOT:
       power.reboot();
       break;
@@ -152,6 +169,24 @@ export function run(command: u32, vm: u32): void {
     default:
       break;
   }
+}
+
+function exits(vm: u32): void {
+  if (!cmdline.is(cmdline.Option.ACCOUNT, "on")) {
+    log.warn("monitor", "no accounts are kept: boot with account=on");
+    return;
+  }
+  toSpace(slotAt(vm));
+  reportAccount(vmAt(vm));
+  toCore();
+}
+
+/** Each vCPU reports by itself: only the CPU that has it can read its registers. */
+function where(vm: u32): void {
+  toSpace(slotAt(vm));
+  for (let i: u32 = 0; i < vmAt(vm).vcpuCount; i++) setPending(vcpuOf(vmAt(vm), i), Pending.WHERE);
+  toCore();
+  kickSlot(slotAt(vm));
 }
 
 /** One row of a table: a name, and what it means, in columns. */

@@ -23,6 +23,7 @@ export const enum Pending {
   DEVICE = 0x800, // a backend's ring has something to drain
   RESET = 0x1000, // the VM starts over
   SLEEP = 0x2000, // HLT was executed
+  WHERE = 0x4000, // the operator asks for a report
 }
 
 /** Event: vector in bits 7:0, type in bits 10:8, bit 11: has an error code, bit 31: valid. */

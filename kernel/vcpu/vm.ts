@@ -72,6 +72,9 @@ export class Vm {
   // Time. Guest TSC = host TSC + tscOffset, the same for every vCPU
   tscOffset: u64;
   createdTsc: u64;
+  /** `account=on`: when its accounts began, and the CPUs' idle ticks then. */
+  accountTsc: u64;
+  accountIdle: u64;
 
   // Device state, allocated by virq/ and vdev/ (0: the VM has no such device)
   bus: usize; // vdev/bus: port kind table

@@ -30,6 +30,7 @@ import {
   forgetVm,
   hostMicrocode,
   initSpeculation,
+  loadVmcs,
   resetVcpu,
   setSpecCtrl,
   xsaveBytes,
@@ -205,7 +206,10 @@ export function resetVm(vm: Vm): void {
   vm.kicks = 0;
   for (let i: u32 = 0; i < vm.vcpuCount; i++) resetCpu(vcpuOf(vm, i));
   resetPlatform(vm);
-  for (let i: u32 = 0; i < vm.vcpuCount; i++) followApicMode(vcpuOf(vm, i));
+  for (let i: u32 = 0; i < vm.vcpuCount; i++) {
+    loadVmcs(vcpuOf(vm, i));
+    followApicMode(vcpuOf(vm, i));
+  }
 }
 
 function resetCpu(vcpu: Vcpu): void {

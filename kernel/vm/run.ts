@@ -4,6 +4,7 @@
 import * as timer from "../cpu/timer";
 import * as trap from "../cpu/trap";
 import { rdtsc, writeCr3 } from "../cpu/insn";
+import { report } from "../exit/report";
 import { dispatch } from "../exit/dispatch";
 import { HostWork, Virt, virt } from "../vcpu/current";
 import { clearPending, Pending, setPending, stopVm } from "../vcpu/event";
@@ -26,6 +27,7 @@ import {
   takeOut,
 } from "../vendor";
 import { coreRoot } from "../mm/hostmap";
+import { enterCounted } from "./account";
 import { initVcpu, startVcpu } from "./startup";
 import { noteEnded, setState, slotAt, SlotState, VmSlot } from "./directory";
 import { drainKicks, tellCpu } from "./kick";
@@ -64,9 +66,6 @@ function runTask(task: Task): void {
   mine.task = changetype<usize>(task);
   beginTurn(task, rdtsc());
   mine.serving = task.vm + 1;
-  boundStay(vcpu);
-  // Who resumed it or woke it by mistake did not end its sleep.
-  if (vcpu.state != VcpuState.RUNNABLE) setPending(vcpu, Pending.SLEEP);
   trap.enterContained();
   const slot = slotAt(task.vm);
   const turn = slot.stopping ? <u32>Turn.ENDED : slot.paused ? <u32>Turn.ASLEEP : loop(vcpu, task);
@@ -74,6 +73,7 @@ function runTask(task: Task): void {
 }
 
 function finishTurn(task: Task, vcpu: Vcpu, turn: u32): void {
+  drainKicks(vcpu.vm, vcpu);
   trap.leaveContained();
   const mine = virt();
   endTurn(task, rdtsc());
@@ -88,8 +88,7 @@ function finishTurn(task: Task, vcpu: Vcpu, turn: u32): void {
 function goToSleep(task: Task, vcpu: Vcpu): void {
   moveState(task, TaskState.RUNNING, TaskState.BLOCKED);
   if (slotAt(task.vm).paused) return; // resuming wakes all
-  const pending = atomic.load<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("pending"));
-  if (pending != 0 || task.timerDue != 0 || slotAt(task.vm).stopping != 0)
+  if (pendingOf(vcpu) != 0 || task.timerDue != 0 || slotAt(task.vm).stopping != 0)
     moveState(task, TaskState.BLOCKED, TaskState.READY);
 }
 
@@ -139,7 +138,6 @@ export function toCore(): void {
 /** The vCPU will not run again. With the last one the VM has ended. */
 function endTask(task: Task, vcpu: Vcpu): void {
   const slot = slotAt(task.vm);
-  drainKicks(vcpu.vm, vcpu);
   if (vcpu.vm.stopReason != StopReason.NONE && slot.stopReason == StopReason.NONE) noteReason(slot, vcpu.vm);
   armTask(task, u64.MAX_VALUE);
   leaveSpace(vcpu);
@@ -163,21 +161,31 @@ export function retire(task: Task, slot: VmSlot): void {
 
 // ---- The loop
 
+let accounting: bool = false; // written at boot
+
+/** Boot only: every round trip is counted and timed (vm/account). */
+export function keepAccounts(): void {
+  accounting = true;
+}
+
+/** A turn begins with a look, whatever is pending: a wake-up may be stale, and then the vCPU still sleeps. */
 function loop(vcpu: Vcpu, task: Task): u32 {
   const mine = virt();
+  const first = attend(vcpu, task, true);
+  if (first != Turn.GO_ON) return first;
   while (true) {
+    const failure = accounting ? enterCounted(vcpu) : enter(vcpu);
+    if (failure != 0) return entryFailed(vcpu, failure);
+    dispatch(vcpu);
     if (
       (atomic.load<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("pending")) |
         atomic.load<u32>(changetype<usize>(mine) + offsetof<Virt>("work")) |
         task.timerDue) !=
       0
     ) {
-      const turn = attend(vcpu, task);
+      const turn = attend(vcpu, task, false);
       if (turn != Turn.GO_ON) return turn;
     }
-    const failure = enter(vcpu);
-    if (failure != 0) return entryFailed(vcpu, failure);
-    dispatch(vcpu);
   }
   return Turn.ENDED;
 }
@@ -188,32 +196,50 @@ function entryFailed(vcpu: Vcpu, failure: u32): u32 {
   return Turn.ENDED;
 }
 
-/** Something waits: the CPU's work, then what is pending for the vCPU, then delivery. */
-function attend(vcpu: Vcpu, task: Task): u32 {
+/** Something waits, or a turn begins (`first`): the CPU's work, then what is pending for the vCPU, then delivery. */
+function attend(vcpu: Vcpu, task: Task, first: bool): u32 {
   let turn: u32 = Turn.GO_ON;
-  // Work makes work: an expired timer ends the slice or wakes a task, and that counts before this entry.
-  let worked = false;
-  while (turn == Turn.GO_ON) {
+  // Work makes work: an expired timer ends the slice, a device's interrupt wakes another vCPU. All of it counts before this entry.
+  let timed = first;
+  do {
     const work = takeWork();
-    if (work == 0) break;
-    turn = hostWork(vcpu, task, work);
-    worked = true;
-  }
-  if (turn == Turn.ENDED) return turn;
-  const pending = atomic.load<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("pending"));
-  if ((pending & (Pending.STOP | Pending.RESET)) != 0) return Turn.ENDED;
-  if ((pending & (Pending.INIT | Pending.SIPI)) != 0) startUp(vcpu, pending);
-  if ((pending & Pending.FLUSH) != 0) flush(vcpu);
-  if ((pending & Pending.DEVICE) != 0) devices(vcpu);
-  if ((pending & Pending.TIMER) != 0 || task.timerDue != 0) {
-    timers(vcpu, task);
-    worked = true;
-  }
+    if (work != 0) turn = hostWork(vcpu, task, work);
+    const pending = pendingOf(vcpu);
+    if (turn == Turn.ENDED || (pending & (Pending.STOP | Pending.RESET)) != 0) return Turn.ENDED;
+    serve(vcpu, pending);
+    if (work != 0) timed = true;
+    if ((pending & Pending.TIMER) != 0 || task.timerDue != 0) {
+      timers(vcpu, task);
+      timed = true;
+    }
+  } while (turn == Turn.GO_ON && hasWork());
   if (turn != Turn.GO_ON) return turn;
-  if (worked) boundStay(vcpu);
+  if (timed) boundStay(vcpu);
   if (vcpu.state != VcpuState.RUNNABLE && !wakes(vcpu)) return stayAsleep(vcpu);
   if (needsDelivery(vcpu)) deliver(vcpu);
   return Turn.GO_ON;
+}
+
+/** What others asked of the vCPU, but for time and interrupts. */
+function serve(vcpu: Vcpu, pending: u32): void {
+  if ((pending & (Pending.INIT | Pending.SIPI)) != 0) startUp(vcpu, pending);
+  if ((pending & Pending.FLUSH) != 0) flush(vcpu);
+  if ((pending & Pending.DEVICE) != 0) devices(vcpu);
+  if ((pending & Pending.WHERE) != 0) where(vcpu);
+}
+
+function pendingOf(vcpu: Vcpu): u32 {
+  return atomic.load<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("pending"));
+}
+
+function hasWork(): bool {
+  return atomic.load<u32>(changetype<usize>(virt()) + offsetof<Virt>("work")) != 0;
+}
+
+/** The operator asks what the vCPU is doing. */
+function where(vcpu: Vcpu): void {
+  clearPending(vcpu, Pending.WHERE);
+  report(vcpu, vcpu.state == VcpuState.RUNNABLE ? "is here" : "sleeps here");
 }
 
 /** The guest comes back by the host's next deadline, even if the host's timer interrupt should not get through to it. */
@@ -266,13 +292,16 @@ function startUp(vcpu: Vcpu, pending: u32): void {
   if (vcpu.state == VcpuState.WAIT_SIPI) startVcpu(vcpu);
 }
 
-/** An event, NMI or interrupt ends HLT; only a start-up IPI ends the wait for one. */
+/**
+ * An event, NMI or interrupt ends HLT; only a start-up IPI ends the wait for one. What waits for an interrupt
+ * is not pending any more: only a new request wakes. The bits fall before the look, so that none gets lost.
+ */
 function wakes(vcpu: Vcpu): bool {
+  clearPending(vcpu, Pending.INTERRUPT | Pending.CONTROLS | Pending.SLEEP);
   if (vcpu.state != VcpuState.HALTED) return false;
   const interrupt = interruptsEnabled() && hasInterrupt(vcpu);
   if (vcpu.event == 0 && vcpu.nmisPending == 0 && !interrupt) return false;
   vcpu.state = VcpuState.RUNNABLE;
-  clearPending(vcpu, Pending.SLEEP);
   setPending(vcpu, Pending.INTERRUPT); // delivery looks again at what was put aside while it slept
   return true;
 }
@@ -281,9 +310,7 @@ function interruptsEnabled(): bool {
   return (readRflags() & RFLAGS_IF) != 0;
 }
 
-/** What waits for an interrupt is not pending any more: only a new request wakes. */
 function stayAsleep(vcpu: Vcpu): u32 {
-  clearPending(vcpu, Pending.INTERRUPT | Pending.CONTROLS | Pending.SLEEP);
   vcpu.deaf = vcpu.state == VcpuState.WAIT_SIPI || !interruptsEnabled() ? 1 : 0;
   if (!vcpu.deaf || !allDeaf(vcpu.vm)) return Turn.ASLEEP;
   stopVm(vcpu.vm, StopReason.HALTED, 0);
@@ -294,7 +321,7 @@ function stayAsleep(vcpu: Vcpu): u32 {
 function allDeaf(vm: Vm): bool {
   for (let i: u32 = 0; i < vm.vcpuCount; i++) {
     const other = vcpuOf(vm, i);
-    const pending = atomic.load<u32>(changetype<usize>(other) + offsetof<Vcpu>("pending"));
+    const pending = pendingOf(other);
     if (other.state == VcpuState.RUNNABLE || other.deaf == 0 || (pending & ~Pending.TIMER) != 0) return false;
   }
   return true;
@@ -302,5 +329,5 @@ function allDeaf(vm: Vm): bool {
 
 function needsDelivery(vcpu: Vcpu): bool {
   const bits: u32 = Pending.EVENT | Pending.NMI | Pending.INTERRUPT | Pending.CONTROLS;
-  return (atomic.load<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("pending")) & bits) != 0;
+  return (pendingOf(vcpu) & bits) != 0;
 }

@@ -12,14 +12,17 @@ import { loadSymbols, Symboliser } from "./symbolise.ts";
 const ESCAPE = 0x01; // Ctrl-A
 const KEY_X = /[xX]/;
 
-/** Where the host's end-of-run option must point to for each machine: kernel/lib/cmdline.ts, `exit=`. */
-const EXIT_OPTION = { bochs: "exit=bochs", qemu: "exit=qemu", kvm: "exit=qemu" } as const;
+/**
+ * The host's options for each machine, before the user's own: how it ends the run, and what its emulation cannot do. Bochs 2.7 delivers
+ * a virtual interrupt that waits behind RFLAGS.IF = 0 when a physical one arrives (docs/silicon.md), so guests with several vCPUs hang.
+ */
+const HOST_OPTIONS = { bochs: "exit=bochs apicv=off", qemu: "exit=qemu", kvm: "exit=qemu" } as const;
 
 export async function runInTerminal(options: BootOptions, mapPath: string | null): Promise<BootResult> {
   const choice = options.on ? { machine: options.on, notes: [] } : await chooseMachine();
   for (const note of choice.notes) console.error(`basalt: ${note}`);
   console.error(`basalt: running on ${choice.machine}; Ctrl-A X ends the run`);
-  const append = [EXIT_OPTION[choice.machine], options.append].filter(Boolean).join(" ");
+  const append = [HOST_OPTIONS[choice.machine], options.append].filter(Boolean).join(" ");
   const symboliser = new Symboliser(mapPath ? loadSymbols(mapPath) : null);
   const stop = new AbortController();
   const { stdin } = process;
