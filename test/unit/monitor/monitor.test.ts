@@ -80,8 +80,8 @@ describe("commands", () => {
   test("help names every command once, and an empty line is none", async () => {
     const { log, serial } = await operate("help", "", "");
     const names = log.filter((line) => line.startsWith("help: ")).map((line) => line.split(" ")[1]);
-    expect(names).toHaveLength(15);
-    expect(new Set(names).size).toBe(15);
+    expect(names).toHaveLength(17);
+    expect(new Set(names).size).toBe(17);
     expect(log.some((line) => line.startsWith("monitor: "))).toBe(false);
     expect(serial.match(/\r\nbasalt> /g)).toHaveLength(3);
   });
