@@ -40,6 +40,8 @@ export interface GuestOptions extends PcOptions {
   words?: string;
   /** Scripts of the vCPUs beyond the first. */
   others?: Script[];
+  /** Called before the core is entered. */
+  prepare?: (m: Machine) => void;
 }
 
 /** The guest as a script sees it: the current stay, renewed by each entry. */
@@ -160,6 +162,7 @@ export async function guest(script: Script, options: GuestOptions = {}): Promise
   };
   setGuest(m, run);
   m.containsAll = true;
+  options.prepare?.(m);
   try {
     m.contained(() => boot(m));
   } catch (error) {
