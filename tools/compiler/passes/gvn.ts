@@ -5,9 +5,10 @@
 
 import { Dominators } from "../dominators.ts";
 import { isPlainLoad, isPlainStore, isPure, type Summaries, type Summary } from "../effects.ts";
+import { evaluate } from "../fold.ts";
 import type { Block, Func, Op, Terminator, Type, Value } from "../ir.ts";
 import { findLoops, type Loop } from "../loops.ts";
-import { mapTerminatorArgs, newConst, Replacements } from "../ssa.ts";
+import { mapTerminatorArgs, newConst, Replacements, widthOf } from "../ssa.ts";
 import { INVERSE } from "./simplify-rules.ts";
 
 export function numberValues(func: Func, summaries: Summaries): boolean {
@@ -32,6 +33,8 @@ const COMMUTATIVE = new Set(["add", "mul", "and", "or", "xor", "eq", "ne", "mulh
 const MIRRORED: Partial<Record<Op, Op>> = { gt_s: "lt_s", gt_u: "lt_u", le_s: "ge_s", le_u: "ge_u" };
 /** How many stores a load looks through. */
 const MAX_LOOK = 16;
+/** Ways into a block whose tests are compared. */
+const MAX_WAYS = 4;
 
 class Numbering {
   private readonly dominators: Dominators;
@@ -175,9 +178,25 @@ class Numbering {
   /** A block behind one side of a branch knows how its condition came out. */
   private assume(block: Block): void {
     const t = block.preds[0]?.terminator;
-    if (block.preds.length !== 1 || t === undefined) return;
+    if (block.preds.length > 1) return this.assumeJoint(block);
+    if (t === undefined) return;
     if (t.kind === "branch") this.assumeCondition(t.condition, t.then === block);
     else if (t.kind === "switch") this.assumeCase(t, block);
+  }
+
+  /** What is true of a phi because each way in says it of its argument: a loop's condition at its header. */
+  private assumeJoint(block: Block): void {
+    if (block.phis.length === 0 || block.preds.length > MAX_WAYS) return;
+    for (const [edge, pred] of block.preds.entries()) {
+      const test = testOf(pred, block);
+      const phi = block.phis.find((p) => p.args[edge] === test?.condition.args[0]);
+      if (test === null || phi === undefined || this.replacements.has(phi)) continue;
+      if (!block.preds.every((other, i) => says(other, block, phi.args[i] as Value, test))) continue;
+      const condition = { ...test.condition, args: [phi, test.condition.args[1] as Value] };
+      this.enter(this.keyOf(condition), this.constant("i32", test.holds ? 1n : 0n));
+      const opposite = this.oppositeKey(condition);
+      if (opposite !== null) this.enter(opposite, this.constant("i32", test.holds ? 0n : 1n));
+    }
   }
 
   private assumeCondition(value: Value, holds: boolean): void {
@@ -262,11 +281,15 @@ class Numbering {
 
   private keyOf(value: Value): string {
     if (value.op === "const") return `const ${value.type} ${value.imm}`;
-    const ids = value.args.map((arg) => this.replacements.resolve(arg).id);
+    // Equal constants are equal wherever they stand.
+    const ids = value.args.map((arg) => {
+      const equal = this.replacements.resolve(arg);
+      return equal.op === "const" ? `#${equal.imm}` : `${equal.id}`;
+    });
     const operand = value.args[0]?.type;
     const mirrored = MIRRORED[value.op];
     if (mirrored !== undefined) return `${mirrored}  i32 ${operand} ${ids.reverse()}`;
-    if (COMMUTATIVE.has(value.op)) ids.sort((a, b) => a - b);
+    if (COMMUTATIVE.has(value.op)) ids.sort();
     return `${value.op} ${value.name ?? ""} ${value.type} ${operand} ${ids}`;
   }
 
@@ -285,9 +308,24 @@ class Numbering {
 
   private load(load: Value, version: Version, place: Place): Value | null {
     const mem = load.mem as NonNullable<Value["mem"]>;
+    const isWhole = mem.bits === widthOf(load.type as Type);
     // The offset as written takes part: x + 8 and x with offset 8 differ where x + 8 wraps.
-    const key = `load ${version.id} ${place.address.id} ${mem.offset} ${mem.bits} ${mem.signed} ${load.type}`;
-    return this.known(key, load);
+    const key = (type: Type): string =>
+      `load ${version.id} ${place.address.id} ${mem.offset} ${mem.bits} ${mem.signed && !isWhole} ${type}`;
+    const known = this.table.get(key(load.type as Type));
+    if (known !== undefined) return known;
+    const other = mem.signed && !isWhole ? undefined : this.table.get(key(load.type === "i32" ? "i64" : "i32"));
+    if (other !== undefined) this.convert(load, other);
+    this.enter(key(load.type as Type), load);
+    return null;
+  }
+
+  /** The load becomes what another one of the same bytes, but of the other width, gave. */
+  private convert(load: Value, other: Value): void {
+    load.op = load.type === "i64" ? "zext" : "wrap";
+    load.args = [other];
+    load.mem = undefined;
+    this.changed = true;
   }
 
   private findGlobal(get: Value, start: Version): Value | null {
@@ -299,6 +337,34 @@ class Numbering {
     }
     return this.known(`global ${version.id} ${get.index}`, get);
   }
+}
+
+// ---- What the ways into a block say
+
+/** A comparison with a constant and how it comes out. */
+interface Test {
+  condition: Value;
+  holds: boolean;
+}
+
+/** The test that leads from `pred` to `block` and not elsewhere. */
+function testOf(pred: Block, block: Block): Test | null {
+  const t = pred.terminator;
+  if (t.kind !== "branch" || INVERSE[t.condition.op] === undefined) return null;
+  if (t.condition.args[1]?.op !== "const" || (t.then === block) === (t.otherwise === block)) return null;
+  return { condition: t.condition, holds: t.then === block };
+}
+
+/** Is `test`, asked of `value`, true on the way from `pred` to `block`? */
+function says(pred: Block, block: Block, value: Value, { condition, holds }: Test): boolean {
+  const constant = condition.args[1] as Value;
+  if (value.op === "const") {
+    const args = [value.imm as bigint, constant.imm as bigint];
+    return evaluate(condition.op, value.type as Type, "i32", args) === (holds ? 1n : 0n);
+  }
+  const own = testOf(pred, block);
+  if (own === null || own.condition.op !== condition.op || own.holds !== holds) return false;
+  return own.condition.args[0] === value && own.condition.args[1]?.imm === constant.imm;
 }
 
 // ---- Places

@@ -45,6 +45,7 @@ export function lowerAdd(s: Selector, v: Value): void {
   const value = constantOf(b);
   if (value !== null) return addConstant(s, v, a, value);
   if (scaledAdd(s, v, a, b) || scaledAdd(s, v, b, a)) return;
+  if (multipleAdd(s, v, a, b) || multipleAdd(s, v, b, a)) return;
   if (s.canSink(b) && b.mem?.bits === sizeOf(v) * 8) return twoAddress(s, "add", v, a, b);
   if (s.dies(a) || accumulates(s, v, a)) return twoAddress(s, "add", v, a, b);
   s.emit("lea", sizeOf(v), s.result(v), leaOperand(s.reg(a).reg, s.reg(b).reg, 1, 0n));
@@ -57,6 +58,22 @@ function scaledAdd(s: Selector, v: Value, a: Value, shifted: Value): boolean {
   const index = s.reg(shifted.args[0] as Value).reg;
   s.emit("lea", sizeOf(v), s.result(v), leaOperand(s.reg(a).reg, index, scale, 0n));
   return true;
+}
+
+/** a + x * (3, 5 or 9) * (2, 4 or 8), as two LEAs. */
+function multipleAdd(s: Selector, v: Value, a: Value, product: Value): boolean {
+  const factor = product.op === "mul" && s.uses(product) === 1 ? constantOf(product.args[1] as Value) : null;
+  if (factor === null) return false;
+  for (const step of [3n, 5n, 9n]) {
+    const rest: bigint = factor / step;
+    if (rest * step !== factor || (rest !== 2n && rest !== 4n && rest !== 8n)) continue;
+    const x = s.reg(product.args[0] as Value).reg;
+    const t = s.temp(sizeOf(v) === 8);
+    s.emit("lea", sizeOf(v), t, leaOperand(x, x, Number(step - 1n) as 2 | 4 | 8, 0n));
+    s.emit("lea", sizeOf(v), s.result(v), leaOperand(s.reg(a).reg, t.reg, Number(rest) as 2 | 4 | 8, 0n));
+    return true;
+  }
+  return false;
 }
 
 function addConstant(s: Selector, v: Value, a: Value, value: bigint): void {
