@@ -112,7 +112,7 @@ export class Vcpu {
   msrBitmapPa: u64;
   virtualApicPa: u64; // 0: no TPR shadow
   virtualApic: usize; // the same page in the arena
-  identityRootPa: u64; // page table for paging-off guests without unrestricted guest
+  identityRoot: u64; // gpa of the page table for paging-off guests without unrestricted guest
   procControls: u32; // primary processor-based controls as the VMCS has them
   procControls2: u32;
   pinControls: u32;

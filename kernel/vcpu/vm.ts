@@ -54,7 +54,7 @@ export class Vm {
 
   // Memory
   hostCr3: u64;
-  identityRoot: u64; // pa of the page table for paging-off guests without unrestricted guest; 0: not needed
+  identityRoot: u64; // gpa of the page table for paging-off guests without unrestricted guest; 0: not needed
   eptRoot: u64; // pa of the EPT PML4, 0: none
   eptp: u64; // EPT pointer as the VMCS takes it
   /** Grows whenever translations of this EPTP must be forgotten; unique over all VMs that ever had this number. */

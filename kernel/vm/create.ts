@@ -14,8 +14,7 @@ import { followApicMode } from "../exit/apicmode";
 import { MISC_ENABLE_RESET } from "../exit/msrcpu";
 import { FIXED_MTRRS, MC_BANKS, VARIABLE_MTRRS } from "../exit/msrpolicy";
 import { Status } from "../lib/status";
-import { allocFrame, allocRun, freeRun, Owner } from "../mm/frame";
-import { writeEntry } from "../mm/phys";
+import { allocRun, freeRun, Owner } from "../mm/frame";
 import { GuestPaging } from "../mm/gva";
 import { SLOT_BYTES } from "../mm/guestmem";
 import { createRoot, destroyRoot } from "../mm/hostmap";
@@ -174,7 +173,7 @@ function finishCpu(vm: Vm, index: u32): Status {
   p.physBits = physBits();
   p.gigabytePages = has(Feature.PDPE1GB) ? 1 : 0;
   vcpu.cr4Allowed = cr4Allowed(vcpu);
-  vcpu.identityRootPa = vm.identityRoot;
+  vcpu.identityRoot = vm.identityRoot;
   const status = createVcpu(vcpu);
   if (status) return status;
   resetState(vcpu);
@@ -275,14 +274,4 @@ function destroyCpus(vm: Vm): void {
     if (at) destroyVcpu(changetype<Vcpu>(at));
   }
   destroyBitmaps(vm);
-}
-
-/** 32-bit paging with 1024 pages of 4 MiB, each at its own address; 0 without memory. */
-export function createIdentityRoot(): u64 {
-  const root = allocFrame(Owner.TABLE);
-  if (!root) return 0;
-  // Present, writable, user, accessed, dirty, large.
-  for (let i: u64 = 0; i < 1024; i += 2)
-    writeEntry(root + (i << 2), (i << 22) | 0xe7 | ((((i + 1) << 22) | 0xe7) << 32));
-  return root;
 }

@@ -10,9 +10,8 @@ import { createEpt, destroyEpt, EptBit, eptPointer, mapEpt, reserveEpt } from ".
 import { fillGuest, SlotKind } from "../mm/guestmem";
 import { mapGuest, unmapGuest } from "../mm/hostmap";
 import { rightsOf, frameBehind } from "../vcpu/memory";
-import { ramOf, slotOf, Vm, Without } from "../vcpu/vm";
+import { arenaAlloc, arenaPaOf, ramOf, slotOf, Vm, Without } from "../vcpu/vm";
 import { eptAccessedDirty, largestLeafLog2, unrestrictedGuest } from "../vendor";
-import { createIdentityRoot } from "./create";
 
 const TWO_MIB: u64 = 0x20_0000;
 const GIB: u64 = 0x4000_0000;
@@ -22,12 +21,14 @@ const CONVENTIONAL: u64 = 0xa_0000;
 const FIRMWARE: u64 = 0xe_0000;
 const EXTENDED: u64 = 0x10_0000;
 const APIC_GPA: u64 = 0xfee0_0000;
+/** Between the local APIC and the firmware's end of the space: no device is there. */
+const IDENTITY_GPA: u64 = 0xfef0_0000;
 
 /** Reserves and maps `bytes` of RAM. NO_MEMORY: destroyMemory() takes back what there is. */
 export function createMemory(vm: Vm, bytes: u64): Status {
   vm.eptRoot = createEpt();
   if (!vm.eptRoot) return Status.NO_MEMORY;
-  vm.eptp = eptPointer(vm.eptRoot, eptAccessedDirty() && (vm.without & Without.EPT_AD) == 0);
+  vm.eptp = eptPointer(vm.eptRoot, eptAccessedDirty() && (vm.without & Without.EPT_AD) == 0 && !needsIdentity(vm));
   vm.pageLog2 = min(vm.pageLog2, (vm.without & Without.LARGE_PAGES) != 0 ? 12 : largestLeafLog2());
   let status = createSpecial(vm);
   if (!status) status = reserve(vm, 0, min(bytes, LOW_MAX));
@@ -44,9 +45,26 @@ function createSpecial(vm: Vm): Status {
   const status = mapEpt(vm.number, vm.eptRoot, APIC_GPA, vm.apicAccessPa, 0x1000, EptBit.READ | EptBit.WRITE, 12);
   if (status) return status;
   vm.apicPageMapped = 1;
-  if (unrestrictedGuest() && (vm.without & Without.UNRESTRICTED_GUEST) == 0) return Status.OK;
-  vm.identityRoot = createIdentityRoot();
-  return vm.identityRoot ? Status.OK : Status.NO_MEMORY;
+  return needsIdentity(vm) ? createIdentity(vm) : Status.OK;
+}
+
+/** Whether a guest without paging runs on a page table of ours. */
+function needsIdentity(vm: Vm): bool {
+  return !unrestrictedGuest() || (vm.without & Without.UNRESTRICTED_GUEST) != 0;
+}
+
+/**
+ * 32-bit paging with 1024 pages of 4 MiB, each at its own address: a page of the arena, which the guest finds
+ * at IDENTITY_GPA and cannot write. Accessed and dirty flags are set beforehand, and those of the EPT are
+ * off, so the processor never writes there either.
+ */
+function createIdentity(vm: Vm): Status {
+  const table = arenaAlloc(vm, 4096, 4096);
+  if (!table) return Status.NO_MEMORY;
+  // Present, writable, user, accessed, dirty, large.
+  for (let i: u32 = 0; i < 1024; i++) store<u32>(table + ((<usize>i) << 2), (i << 22) | 0xe7);
+  vm.identityRoot = IDENTITY_GPA;
+  return mapEpt(vm.number, vm.eptRoot, IDENTITY_GPA, arenaPaOf(vm, table), 0x1000, EptBit.READ, 12);
 }
 
 /** Frames for [gpa, gpa + bytes) in the guest window: 1 GiB runs where they fit, else of 2 MiB. */
@@ -150,7 +168,6 @@ export function scrubStep(vm: Vm, done: u64): u64 {
 /** Returns all frames, scrubbed before, and the EPT. The VM's address space is loaded, on this CPU only. */
 export function destroyMemory(vm: Vm): void {
   if (vm.eptRoot) destroyEpt(vm.eptRoot);
-  if (vm.identityRoot) freeRun(vm.identityRoot, 12, Owner.TABLE);
   if (vm.apicAccessPa) freeRun(vm.apicAccessPa, 12, Owner.VM_FIRST + vm.number);
   release(vm, 0, LOW_MAX);
   release(vm, HIGH_START, u64.MAX_VALUE);

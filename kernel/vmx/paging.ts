@@ -28,7 +28,7 @@ export function setPagingOff(vcpu: Vcpu): void {
   vcpu.cr3Forced = 1;
   vcpu.cr4Hidden = HIDDEN_WITHOUT_PAGING;
   vcpu.cr4Fixed |= CR4_PSE;
-  vmwrite(Field.GUEST_CR3, vcpu.identityRootPa);
+  vmwrite(Field.GUEST_CR3, vcpu.identityRoot);
   applyCr4(vcpu);
   setControls(vcpu, vcpu.procControls | Proc.CR3_LOAD_EXITING | Proc.CR3_STORE_EXITING);
 }

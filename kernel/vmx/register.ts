@@ -27,6 +27,7 @@ export const CR0_NW: u64 = 1 << 29;
 export const CR0_CD: u64 = 1 << 30;
 export const CR0_PG: u64 = 1 << 31;
 
+export const EFER_LME: u64 = 1 << 8;
 export const EFER_LMA: u64 = 1 << 10;
 
 /** Pending debug exceptions: a single step is due. */
@@ -163,12 +164,16 @@ export function writeCr3(vcpu: Vcpu, value: u64): void {
 }
 
 export function readEfer(vcpu: Vcpu): u64 {
-  return vmread(Field.GUEST_EFER);
+  return vcpu.cr3Forced ? vcpu.efer : vmread(Field.GUEST_EFER);
 }
 
-/** EFER and, from its LMA, whether the next entry is to IA-32e mode. */
+/**
+ * EFER and, from its LMA, whether the next entry is to IA-32e mode. On the identity table CR0.PG is 1 in the
+ * VMCS, and VM entry then demands LME = LMA: a guest that has prepared LME gets it when it switches paging on.
+ */
 export function writeEfer(vcpu: Vcpu, value: u64): void {
-  vmwrite(Field.GUEST_EFER, value);
+  vcpu.efer = value;
+  vmwrite(Field.GUEST_EFER, vcpu.cr3Forced ? value & ~EFER_LME : value);
   const mode = (value & EFER_LMA) != 0 ? <u32>EntryControl.IA32E_MODE_GUEST : 0;
   const controls = (vcpu.entryControls & ~EntryControl.IA32E_MODE_GUEST) | mode;
   if (controls == vcpu.entryControls) return;
