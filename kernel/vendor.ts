@@ -17,7 +17,7 @@ export { destroyBitmaps, interceptMsr, interceptPort } from "./vmx/intercept";
 
 // One round trip. `enter` returns 0 after an exit (exitReason is set then), else a failure that
 // `reportEntryFailure` explains.
-export { enter } from "./vmx/exit";
+export { enter, GUEST_STATE_REFUSED } from "./vmx/exit";
 export { reportEntryFailure } from "./vmx/audit";
 
 // What the exit recorded.

@@ -5,6 +5,7 @@ import * as power from "../../drivers/power";
 import { MAX_CPUS, MAX_VMS } from "../config";
 import { pause, rdtsc } from "../cpu/insn";
 import { cpuCount, isOnline } from "../cpu/percpu";
+import { toNanoseconds } from "../cpu/tsc";
 import * as cmdline from "../lib/cmdline";
 import * as log from "../lib/log";
 import { Status } from "../lib/status";
@@ -160,6 +161,7 @@ function start(vm: Vm, config: GuestConfig): void {
   slot.firstTask = taskOf(vm.number, 0).number;
   slot.taskCount = vm.vcpuCount;
   slot.liveTasks = vm.vcpuCount;
+  slot.startedTsc = rdtsc();
   setState(slot, SlotState.LIVE);
   store<u32>(tally, load<u32>(tally) + 1);
   for (let i: u32 = 0; i < vm.vcpuCount; i++) {
@@ -198,7 +200,10 @@ export function reapGuests(): bool {
   for (let number: u32 = 0; number < MAX_VMS; number++) {
     const slot = slotAt(number);
     if (atomic.load<u32>(changetype<usize>(slot)) != SlotState.ENDED) continue;
-    if (!slot.reported) reportEnd(number, slot);
+    if (!slot.reported) {
+      reportTime(slot);
+      reportEnd(number, slot);
+    }
     slot.reported = 1;
     if (scrubSome(number) || !tasksGone(slot)) return true;
     noteEnded(-1);
@@ -277,6 +282,20 @@ function reportEnd(number: u32, slot: VmSlot): void {
   toSpace(slot);
   reportAccount(vmAt(number));
   toCore();
+}
+
+/** How much of the machine it had, over all its vCPUs. */
+function reportTime(slot: VmSlot): void {
+  let ran: u64 = 0;
+  for (let i: u32 = 0; i < slot.taskCount; i++) ran += taskAt(slot.firstTask + i).ranTicks;
+  log.begin(log.Level.INFO, "guest");
+  log.bytes(slotName(slot), slot.nameBytes);
+  log.str(" ran ");
+  log.dec(toNanoseconds(ran) / 1000);
+  log.str(" us of ");
+  log.dec(toNanoseconds(rdtsc() - slot.startedTsc) / 1000);
+  log.str(" us");
+  log.end();
 }
 
 function reasonText(reason: u32): string {

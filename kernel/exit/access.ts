@@ -13,12 +13,13 @@ import { exchangeOperandAt, ordinary, readOperandAt, translate, writeOperandAt }
 
 // The block at Vcpu.decode: records do not nest, so each has its place.
 //
-//   0  Insn     256  Alu     288  Operand     352  SegmentState     384  code bytes (16)
+//   0  Insn   256  Alu   288  Operand   352  SegmentState   384  code bytes (16)   400  the last decoded ones (16)
 const ALU: usize = 256;
 const OPERAND: usize = 288;
 const SEGMENT: usize = 352;
 const CODE: usize = 384;
-export const DECODE_BYTES: usize = 400;
+const LAST_CODE: usize = 400;
+export const DECODE_BYTES: usize = 416;
 if (offsetof<Insn>() > ALU) ERROR("Insn does not fit its place");
 if (offsetof<Operand>() > SEGMENT - OPERAND) ERROR("Operand does not fit its place");
 
@@ -44,6 +45,11 @@ export function operandOf(vcpu: Vcpu): Operand {
 }
 export function codeOf(vcpu: Vcpu): usize {
   return vcpu.decode + CODE;
+}
+
+/** Code bytes of the Insn that the block holds. */
+export function lastCodeOf(vcpu: Vcpu): usize {
+  return vcpu.decode + LAST_CODE;
 }
 
 function pagingOf(vcpu: Vcpu): GuestPaging {

@@ -22,6 +22,7 @@ import {
   codeOf,
   exchangeOperand,
   insnOf,
+  lastCodeOf,
   linearAddress,
   loadOperand,
   Operand,
@@ -69,10 +70,10 @@ const LOCK_RETRIES: u32 = 64;
 /** Executes the instruction at the guest's RIP. */
 export function emulate(vcpu: Vcpu): Emulated {
   const long = isLongMode64();
-  const available = fetchInstruction(vcpu, codeOf(vcpu));
+  const available = fetchInstruction(vcpu, codeOf(vcpu), long);
   if (available == 0) return Emulated.NO_CODE;
   const insn = insnOf(vcpu);
-  const result = decode(insn, codeOf(vcpu), available, long ? 8 : 1 << codeSizeLog2());
+  const result = decodeFetched(vcpu, insn, available, long ? 8 : 1 << codeSizeLog2());
   if (result == Decoded.TRUNCATED) return available < MAX_INSTRUCTION_BYTES ? Emulated.NO_CODE : Emulated.UNKNOWN;
   if (result == Decoded.UNKNOWN) return Emulated.UNKNOWN;
   if (result != Decoded.OK) {
@@ -84,14 +85,32 @@ export function emulate(vcpu: Vcpu): Emulated {
   return (insn.flags & Form.STRING) != 0 ? runString(vcpu, insn, long) : runOnce(vcpu, insn, long);
 }
 
+/** Decodes what was fetched, unless the same bytes were decoded last, in the same mode: a driver polls. */
+function decodeFetched(vcpu: Vcpu, insn: Insn, available: u32, mode: u32): Decoded {
+  const code = codeOf(vcpu);
+  const last = lastCodeOf(vcpu);
+  const differs = (load<u64>(code) ^ load<u64>(last)) | (load<u64>(code, 8) ^ load<u64>(last, 8));
+  if (differs == 0 && vcpu.decodedMode == mode && insn.length <= available) return Decoded.OK;
+  const result = decode(insn, code, available, mode);
+  vcpu.decodedMode = result == Decoded.OK ? mode : 0;
+  store<u64>(last, load<u64>(code));
+  store<u64>(last, load<u64>(code, 8), 8);
+  return result;
+}
+
 function runOnce(vcpu: Vcpu, insn: Insn, long: bool): Emulated {
   if (insn.kind == Kind.CMPXCHG8B && insn.memoryBytes == 16) return Emulated.UNKNOWN; // no device has 16-byte registers
   if (insn.kind >= <u32>Kind.CALL || insn.kind == Kind.PUSH || insn.kind == Kind.POP) return Emulated.UNKNOWN; // a stack in a device
   if (insn.kind != Kind.NOP && !findOperand(vcpu, insn, long)) return Emulated.DONE;
   if (insn.kind != Kind.NOP && !execute(vcpu, insn)) return Emulated.DONE;
-  writeRflags(aluOf(vcpu).flags);
+  if (changesFlags(insn.kind)) writeRflags(aluOf(vcpu).flags);
   skip(insn.length);
   return Emulated.DONE;
+}
+
+/** The moves leave RFLAGS alone. */
+function changesFlags(kind: u32): bool {
+  return kind != Kind.MOV && kind != Kind.MOVZX;
 }
 
 // ---- Operands

@@ -17,6 +17,7 @@ import {
 import { LapicReg } from "../virq/lapicreg";
 import { highest, isX2apic, vlapicOf } from "../virq/vlapic";
 import { fetchInstruction } from "./fetch";
+import { is64 } from "./linear";
 
 const NAMES: usize = memory.data<u8>([
   0x61, 0x78, 0x63, 0x78, 0x64, 0x78, 0x62, 0x78, 0x73, 0x70, 0x62, 0x70, 0x73, 0x69, 0x64, 0x69,
@@ -103,7 +104,7 @@ function generalRegisters(vcpu: Vcpu, first: u32): void {
 }
 
 function instructionBytes(vcpu: Vcpu): void {
-  const got = fetchInstruction(vcpu, vcpu.scratch);
+  const got = fetchInstruction(vcpu, vcpu.scratch, is64());
   line(vcpu);
   str("instruction");
   for (let i: u32 = 0; i < got; i++) {

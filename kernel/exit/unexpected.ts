@@ -1,12 +1,19 @@
-// An exit that was never asked for or that nobody can answer: that guest stops, with a precise report.
+// An exit that was never asked for or that nobody can answer, and an entry that the processor refused: that
+// guest stops, with a precise report.
 
 import { StopReason } from "../vcpu/vm";
 import { stopVm } from "../vcpu/event";
 import { Vcpu } from "../vcpu/vcpu";
+import { ENTRY_FAILED } from "../vcpu/exit";
+import { GUEST_STATE_REFUSED, reportEntryFailure } from "../vendor";
 import { report } from "./report";
 
 export function onUnexpected(vcpu: Vcpu): void {
-  stopWithReport(vcpu, "an exit that nothing answers");
+  if ((vcpu.exitReason & ENTRY_FAILED) != 0) {
+    vcpu.exitReason &= ~ENTRY_FAILED;
+    reportEntryFailure(vcpu, GUEST_STATE_REFUSED);
+    stopVm(vcpu.vm, StopReason.ENTRY_FAILED, GUEST_STATE_REFUSED);
+  } else stopWithReport(vcpu, "an exit that nothing answers");
 }
 
 /** Stops the VM as unhandled and logs where and why. */

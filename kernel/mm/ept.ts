@@ -439,9 +439,9 @@ function pageTableOf(root: u64, gpa: u64): u64 {
  */
 export function touchEpt(root: u64, gpa: u64, hpa: u64, access: u32): Status {
   let table = root;
-  for (let level = TOP; level > 1; level--) {
-    const entry = readEntry(entryFor(table, level, gpa));
-    if ((entry & LARGE) != 0 && level < TOP) return Status.OK;
+  for (let shift: u64 = 39; shift > 12; shift -= 9) {
+    const entry = readEntry(table + (((gpa >> shift) & 511) << 3));
+    if ((entry & LARGE) != 0) return Status.OK; // reserved, and never set, in the top level
     if (entry == 0) return Status.NOT_FOUND;
     table = entry & ADDRESS;
   }

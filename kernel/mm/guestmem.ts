@@ -46,6 +46,8 @@ export class GuestRam {
   memoryBytes: u64; // RAM in all
   slots: usize; // Slots, sorted by nothing, disjoint
   slotCount: u32;
+  /** No memory from the end of `main` on for so many bytes: where devices are is found out without a search. */
+  holeBytes: u64;
 }
 
 function slotAt(ram: GuestRam, gpa: u64): Slot | null {
@@ -58,20 +60,25 @@ function slotAt(ram: GuestRam, gpa: u64): Slot | null {
 
 /** Bytes of memory from `gpa` to the end of its slot; 0 where there is none. */
 export function bytesAt(ram: GuestRam, gpa: u64): u64 {
-  if (gpa - ram.mainGpa < ram.mainBytes) return ram.mainBytes - (gpa - ram.mainGpa);
+  const offset = gpa - ram.mainGpa;
+  if (offset < ram.mainBytes) return ram.mainBytes - offset;
+  if (offset - ram.mainBytes < ram.holeBytes) return 0;
   const slot = slotAt(ram, gpa);
   return slot == null ? 0 : slot.bytes - (gpa - slot.gpa);
 }
 
 /** As bytesAt, but for writing: 0 in ROM. */
 export function writableBytesAt(ram: GuestRam, gpa: u64): u64 {
-  if (gpa - ram.mainGpa < ram.mainBytes) return ram.mainBytes - (gpa - ram.mainGpa);
+  const offset = gpa - ram.mainGpa;
+  if (offset < ram.mainBytes) return ram.mainBytes - offset;
+  if (offset - ram.mainBytes < ram.holeBytes) return 0;
   const slot = slotAt(ram, gpa);
   return slot == null || slot.kind != SlotKind.RAM ? 0 : slot.bytes - (gpa - slot.gpa);
 }
 
 /** SlotKind of the slot that holds `gpa`; RAM where there is none. */
 export function slotKindAt(ram: GuestRam, gpa: u64): u32 {
+  if (gpa - ram.mainGpa < ram.mainBytes) return SlotKind.RAM;
   const slot = slotAt(ram, gpa);
   return slot == null ? <u32>SlotKind.RAM : slot.kind;
 }

@@ -102,6 +102,7 @@ function fixedType(pa: u64): u32 {
 
 /** The one type of the naturally aligned range of 2^log2Bytes bytes at `pa`, or MIXED. log2Bytes: 12 or more. */
 export function uniformType(pa: u64, log2Bytes: u32): u32 {
+  if (log2Bytes == 12) return typeOf(pa); // no MTRR divides a page
   if (fixedInForce && pa < FIXED_END && log2Bytes > 12)
     return log2Bytes >= 20 ? MemoryType.MIXED : uniformFixed(pa, log2Bytes);
   const inside = ((<u64>1) << log2Bytes) - 1;

@@ -82,6 +82,22 @@ export function leafAt(root: u64, va: u64): u64 {
   }
 }
 
+/** pa behind `va`, whatever the size of its page; 0 if nothing maps it. */
+export function behind(root: u64, va: u64): u64 {
+  let table = root;
+  let shift: u64 = 12 + 9 * (TOP_LEVEL - 1);
+  while (true) {
+    const entry = readEntry(table + (((va >> shift) & 511) << 3));
+    if ((entry & PRESENT) == 0) return 0;
+    if (shift == 12 || ((entry & LARGE) != 0 && shift <= 30)) {
+      const offset = ((<u64>1) << shift) - 1;
+      return (entry & ADDRESS & ~offset) | (va & offset);
+    }
+    table = entry & ADDRESS;
+    shift -= 9;
+  }
+}
+
 /** log2 of the page that maps `va`: 12, 21 or 30; 0 if nothing does. */
 export function sizeAt(root: u64, va: u64): u32 {
   let table = root;

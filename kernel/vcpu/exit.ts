@@ -80,6 +80,9 @@ export const enum Exit {
   TDCALL = 77,
 }
 
+/** Bit 31 of an exit reason: VM entry failed after it had begun to load guest state. */
+export const ENTRY_FAILED: u32 = 0x8000_0000;
+
 /** Size of the dispatch table and of a vCPU's counters. */
 export const EXIT_REASONS: u32 = 80;
 

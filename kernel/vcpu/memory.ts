@@ -6,11 +6,8 @@ import { GUEST_WINDOW } from "../config";
 import { Status } from "../lib/status";
 import { EptBit, touchEpt } from "../mm/ept";
 import { SlotKind, slotKindAt } from "../mm/guestmem";
-import { leafAt, sizeAt } from "../mm/pagetable";
-import { readEntry } from "../mm/phys";
+import { behind } from "../mm/pagetable";
 import { ramOf, Vm } from "./vm";
-
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /** Rights of a slot's leaves. */
 export function rightsOf(kind: u32): u32 {
@@ -19,10 +16,7 @@ export function rightsOf(kind: u32): u32 {
 
 /** hpa of the frame behind `gpa`; 0 if `gpa` is no memory of the VM. */
 export function frameBehind(vm: Vm, gpa: u64): u64 {
-  const at = leafAt(vm.hostCr3, GUEST_WINDOW + gpa);
-  if (!at) return 0;
-  const offset = ((<u64>1) << sizeAt(vm.hostCr3, GUEST_WINDOW + gpa)) - 1;
-  return (readEntry(at) & ADDRESS & ~offset) | (gpa & offset);
+  return behind(vm.hostCr3, GUEST_WINDOW + gpa);
 }
 
 /**

@@ -143,6 +143,8 @@ export class Vcpu {
   scratch: usize; // 4 KiB of scratch for decode, string I/O and hypercalls
   decode: usize; // exit/access's block of records
   paging: usize; // GuestPaging (mm/gva) of the last readPaging()
+  codeMemo: usize; // WalkMemo (mm/walkmemo) of the instruction's page
+  decodedMode: u32; // mode of the instruction in the decode block; 0: none is there
   operand: u64; // value of the last readOperand()
 
   // Accounting

@@ -60,11 +60,12 @@ export class Vm {
   /** Grows whenever translations of this EPTP must be forgotten; unique over all VMs that ever had this number. */
   flushGeneration: u32;
   vmFlags: u32;
-  mainGpa: u64; // these five are a GuestRam (mm/guestmem.ts): see ramOf
+  mainGpa: u64; // these six are a GuestRam (mm/guestmem.ts): see ramOf
   mainBytes: u64;
   memoryBytes: u64;
   slots: usize; // MAX_SLOTS Slots
   slotCount: u32;
+  holeBytes: u64;
   pageLog2: u32; // largest EPT leaf to use: 12, 21 or 30
   lazyMap: u32; // 1: EPT leaves are made on first touch
   splitExecutable: u32; // 1: large leaves are not executable (iTLB multihit)
@@ -155,7 +156,7 @@ export function slotOf(vm: Vm, index: u32): Slot {
   return changetype<Slot>(vm.slots + <usize>index * SLOT_BYTES);
 }
 
-if (offsetof<Vm>("slotCount") - offsetof<Vm>("mainGpa") != offsetof<GuestRam>("slotCount"))
+if (offsetof<Vm>("holeBytes") - offsetof<Vm>("mainGpa") != offsetof<GuestRam>("holeBytes"))
   ERROR("Vm does not hold a GuestRam");
 
 /** The VM's memory, as mm/guestmem.ts and mm/gva.ts take it. */

@@ -121,7 +121,8 @@ export function portRead(vcpu: Vcpu, port: u32, bytes: u32): u32 {
   if (kind == Port.NONE && bytes == 1) return unclaimed(vm, bytes);
   lockDevices(vm);
   let value: u32 = 0;
-  if (kind > <u32>Port.LAST_BYTE_WIDE) value = readWide(vcpu, kind, port, bytes);
+  if (bytes == 1) value = readByte(vcpu, kind, port);
+  else if (kind > <u32>Port.LAST_BYTE_WIDE) value = readWide(vcpu, kind, port, bytes);
   else for (let i: u32 = 0; i < bytes; i++) value |= readByte(vcpu, kindOf(vm, port + i), port + i) << (i << 3);
   unlockDevices(vm);
   return value;
@@ -132,7 +133,8 @@ export function portWrite(vcpu: Vcpu, port: u32, bytes: u32, value: u32): void {
   const vm = vcpu.vm;
   const kind = kindOf(vm, port);
   lockDevices(vm);
-  if (kind > <u32>Port.LAST_BYTE_WIDE) writeWide(vcpu, kind, port, bytes, value & widthMask(bytes));
+  if (bytes == 1) writeByte(vcpu, kind, port, value & 0xff);
+  else if (kind > <u32>Port.LAST_BYTE_WIDE) writeWide(vcpu, kind, port, bytes, value & widthMask(bytes));
   else for (let i: u32 = 0; i < bytes; i++) writeByte(vcpu, kindOf(vm, port + i), port + i, (value >> (i << 3)) & 0xff);
   unlockDevices(vm);
 }

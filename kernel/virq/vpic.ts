@@ -97,7 +97,8 @@ function wanted(pic: Pic): i32 {
 /** Passes the slave's output to the master and the master's to LINT0. */
 function update(vm: Vm): void {
   const master = chip(vm, false);
-  drive(master, CASCADE, wanted(chip(vm, true)) >= 0);
+  const cascade = wanted(chip(vm, true)) >= 0;
+  if (cascade != ((master.lines & (1 << CASCADE)) != 0)) drive(master, CASCADE, cascade);
   const pair = changetype<PicPair>(vm.vpic);
   const output: u32 = wanted(master) >= 0 ? 1 : 0;
   if (output == pair.output) return;

@@ -17,6 +17,7 @@ import { Status } from "../lib/status";
 import { allocRun, freeRun, Owner } from "../mm/frame";
 import { GuestPaging } from "../mm/gva";
 import { SLOT_BYTES } from "../mm/guestmem";
+import { WalkMemo } from "../mm/walkmemo";
 import { createRoot, destroyRoot } from "../mm/hostmap";
 import { dropEvent } from "../vcpu/event";
 import { EXIT_REASONS } from "../vcpu/exit";
@@ -157,11 +158,12 @@ function createCpu(vm: Vm, index: u32): Status {
   vcpu.virtualApic = arenaAlloc(vm, PAGE, PAGE);
   vcpu.decode = arenaAlloc(vm, DECODE_BYTES, 16);
   vcpu.paging = arenaAlloc(vm, offsetof<GuestPaging>(), 8);
+  vcpu.codeMemo = arenaAlloc(vm, offsetof<WalkMemo>("value4") + 8, 8);
   vcpu.xsaveArea = arenaAlloc(vm, xsaveBytes(), 64);
   vcpu.mtrrs = arenaAlloc(vm, (FIXED_MTRRS + 2 * VARIABLE_MTRRS) << 3, 8);
   vcpu.mcBanks = arenaAlloc(vm, (MC_BANKS * 4) << 3, 8);
   vcpu.exitCounts = arenaAlloc(vm, EXIT_REASONS << 3, 8);
-  if (!vcpu.exitCounts || !vcpu.mcBanks || !vcpu.xsaveArea || !vcpu.paging) return Status.NO_MEMORY;
+  if (!vcpu.exitCounts || !vcpu.mcBanks || !vcpu.xsaveArea || !vcpu.paging || !vcpu.codeMemo) return Status.NO_MEMORY;
   vcpu.virtualApicPa = arenaPaOf(vm, vcpu.virtualApic);
   return buildCpuid(vcpu);
 }
@@ -257,7 +259,7 @@ function scrubAll(vm: Vm, slot: VmSlot): void {
   }
 }
 
-/** Scrubs 2 MiB of an ended VM, between turns of others; false if nothing is left. */
+/** Scrubs a piece of an ended VM, between turns of others; false if nothing is left. */
 export function scrubSome(number: u32): bool {
   const slot = slotAt(number);
   enterSpace(slot.hostCr3);

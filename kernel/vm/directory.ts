@@ -38,9 +38,11 @@ export class VmSlot {
   scrubbed: u64;
   reported: u32;
   spare: u32;
+  /** Host TSC when its vCPUs were given to the scheduler. */
+  startedTsc: u64;
   // name: 32 bytes at +NAME
 }
-const NAME: usize = 88;
+const NAME: usize = 96;
 const SLOT_BYTES: usize = 128;
 if (offsetof<VmSlot>() > NAME) ERROR("VmSlot runs into its name");
 const SLOTS: usize = memory.data(64 * 128, 8);

@@ -14,6 +14,8 @@ import { arenaAlloc, arenaPaOf, ramOf, slotOf, Vm, Without } from "../vcpu/vm";
 import { eptAccessedDirty, largestLeafLog2, unrestrictedGuest } from "../vendor";
 
 const TWO_MIB: u64 = 0x20_0000;
+/** Scrubbed in one go: other guests wait for so long at most. */
+const SCRUB_BYTES: u64 = 0x8000;
 const GIB: u64 = 0x4000_0000;
 const LOW_MAX: u64 = 0xc000_0000;
 const HIGH_START: u64 = 0x1_0000_0000;
@@ -98,6 +100,7 @@ function addSlots(vm: Vm, bytes: u64): void {
   addSlot(vm, FIRMWARE, EXTENDED - FIRMWARE);
   vm.mainGpa = EXTENDED;
   vm.mainBytes = min(bytes, LOW_MAX) - EXTENDED;
+  vm.holeBytes = HIGH_START - (vm.mainGpa + vm.mainBytes);
   addSlot(vm, vm.mainGpa, vm.mainBytes);
   if (bytes > LOW_MAX) addSlot(vm, HIGH_START, bytes - LOW_MAX);
 }
@@ -148,7 +151,7 @@ function contiguous(vm: Vm, gpa: u64): u64 {
 // ---- The end
 
 /**
- * Scrubs the next 2 MiB at most of the VM's memory, from `done` bytes into its slots; returns how far it
+ * Scrubs the next SCRUB_BYTES at most of the VM's memory, from `done` bytes into its slots; returns how far it
  * came, the same if nothing is left. The VM's address space is loaded.
  */
 export function scrubStep(vm: Vm, done: u64): u64 {
@@ -156,7 +159,7 @@ export function scrubStep(vm: Vm, done: u64): u64 {
   for (let i: u32 = 0; i < vm.slotCount; i++) {
     const slot = slotOf(vm, i);
     if (skipped < slot.bytes) {
-      const step = min(slot.bytes - skipped, TWO_MIB);
+      const step = min(slot.bytes - skipped, SCRUB_BYTES);
       fillGuest(ramOf(vm), slot.gpa + skipped, 0, step);
       return done + step;
     }

@@ -177,12 +177,9 @@ function loop(vcpu: Vcpu, task: Task): u32 {
     const failure = accounting ? enterCounted(vcpu) : enter(vcpu);
     if (failure != 0) return entryFailed(vcpu, failure);
     dispatch(vcpu);
-    if (
-      (atomic.load<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("pending")) |
-        atomic.load<u32>(changetype<usize>(mine) + offsetof<Virt>("work")) |
-        task.timerDue) !=
-      0
-    ) {
+    // Other CPUs set bits here at any time. Plain loads: each is made anew after an entry, and what comes
+    // a moment too late for this look makes the guest exit by the IPI that follows it.
+    if ((vcpu.pending | mine.work | task.timerDue) != 0) {
       const turn = attend(vcpu, task, false);
       if (turn != Turn.GO_ON) return turn;
     }

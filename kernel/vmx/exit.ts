@@ -6,23 +6,25 @@ import { PortAccess } from "../vcpu/exit";
 import { Vcpu } from "../vcpu/vcpu";
 import { Field } from "./field";
 
-/** EXIT_REASON bit 31: the entry failed after it had begun to load guest state. */
-const ENTRY_FAILED: u32 = 0x8000_0000;
-
 export const enum Entry {
   EXITED = 0, // vcpu.exitReason says why
   INVALID = 1, // VMfailInvalid: no current VMCS
   REFUSED = 2, // VMfailValid: a control or host field; the instruction error says which kind
-  GUEST_STATE = 3, // exitReason 33, 34 or 41
+  GUEST_STATE = 3, // exitReason 33, 34 or 41 with ENTRY_FAILED: found by exit/dispatch
 }
 
-/** Runs the guest until its next exit. The vCPU is loaded and everything pending was delivered. */
+/** The failure of an entry whose exit reason has ENTRY_FAILED. */
+export const GUEST_STATE_REFUSED: u32 = Entry.GUEST_STATE;
+
+/**
+ * Runs the guest until its next exit. The vCPU is loaded and everything pending was delivered. exitReason
+ * keeps bit 31 of EXIT_REASON (ENTRY_FAILED), so that only an exit without a handler needs to look at it;
+ * no other bit above 15 can be set for a guest of ours.
+ */
 export function enter(vcpu: Vcpu): u32 {
   const failed = vmenter(changetype<usize>(vcpu));
-  if (failed != 0) return failed;
-  const reason = <u32>vmread(Field.EXIT_REASON);
-  vcpu.exitReason = reason & 0xffff;
-  return (reason & ENTRY_FAILED) == 0 ? Entry.EXITED : Entry.GUEST_STATE;
+  if (failed == 0) vcpu.exitReason = <u32>vmread(Field.EXIT_REASON);
+  return failed;
 }
 
 export function readQualification(): u64 {

@@ -43,11 +43,17 @@ code:   ; Bytes, then a way back
         stosd
         loop .fill
         mov word [rdi], 0x0b0f          ; UD2
+        ; One piece in four has pointers to anywhere
+        mov ebx, buffer + 512
+        mov edx, buffer + 3072
+        call random
+        test al, 3
+        jnz .near
         call random
         mov ebx, eax
         call random
         mov edx, eax
-        mov esi, buffer
+.near:  mov esi, buffer
         mov edi, buffer + 2048
         mov ebp, buffer + 1024
         mov ecx, 3
