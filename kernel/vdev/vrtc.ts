@@ -73,7 +73,7 @@ export function createVrtc(vm: Vm): Status {
   return Status.OK;
 }
 
-/** Power-up; the guest's own time setting survives, as a battery would keep it. */
+/** A reset: the time that the guest set and its own bytes survive, as a battery would keep them. */
 export function resetVrtc(vm: Vm): void {
   const r = changetype<Vrtc>(vm.vrtc);
   const now = rdtsc();
@@ -81,7 +81,6 @@ export function resetVrtc(vm: Vm): void {
   r.flags = 0;
   r.deadline = 0;
   r.periodStart = now;
-  memory.fill(vm.vrtc + CMOS, 0, CMOS_BYTES);
   put(r, Reg.A, 0x26); // 32768 Hz base, 1024 Hz rate
   put(r, Reg.B, B_24_HOURS);
   putMemorySizes(r, vm.memoryBytes);

@@ -29,6 +29,7 @@ import {
   destroyVcpu,
   forgetVm,
   hostMicrocode,
+  loadVmcs,
   initSpeculation,
   loadVmcs,
   resetVcpu,
