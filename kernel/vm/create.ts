@@ -31,7 +31,6 @@ import {
   hostMicrocode,
   loadVmcs,
   initSpeculation,
-  loadVmcs,
   resetVcpu,
   setSpecCtrl,
   xsaveBytes,
