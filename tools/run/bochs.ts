@@ -41,7 +41,8 @@ export function planBochs(options: BootOptions, iso: string, port: number): Boch
     "magic_break: enabled=1",
   ];
   const limit = options.timeoutTicks ? [`sb ${options.timeoutTicks}`] : [];
-  return { config: `${config.join("\n")}\n`, script: [...limit, "c", "q", ""].join("\n") };
+  const commands = options.debuggerScript ?? ["c"];
+  return { config: `${config.join("\n")}\n`, script: [...limit, ...commands, "q", ""].join("\n") };
 }
 
 /** Emulated ticks in the debugger's last words. */

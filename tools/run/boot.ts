@@ -114,7 +114,8 @@ async function bootBochs(options: Resolved, scratch: string): Promise<BootResult
   await Promise.all(sockets.map(drained));
   server.close();
   const log = await readFile(join(scratch, "bochs.log"), "latin1").catch(() => "");
-  return report(watch, "bochs", judgeBochs(exit.code, exit.stdout + exit.stderr, log), lastTick(exit.stdout));
+  const result = report(watch, "bochs", judgeBochs(exit.code, exit.stdout + exit.stderr, log), lastTick(exit.stdout));
+  return options.debuggerScript ? { ...result, debuggerOutput: exit.stdout } : result;
 }
 
 /** The last bytes may still be in the socket when the emulator has ended. */

@@ -32,6 +32,8 @@ export interface BootOptions {
   modules?: BootModule[];
   /** Bochs: instructions a second of emulated time. */
   ips?: number;
+  /** Bochs: what its debugger does, a command a line, instead of going on to the end. */
+  debuggerScript?: string[];
   /** Ends the run after so many ticks of the emulator (Bochs only). */
   timeoutTicks?: number;
   /** Ends the run after so many seconds of real time. */
@@ -64,6 +66,8 @@ export interface BootResult {
   ticks: number | null;
   /** What the emulator had to say, for `crashed`. */
   detail: string;
+  /** Everything that Bochs' debugger printed, if it had a script. */
+  debuggerOutput?: string;
   on: Machine;
 }
 
