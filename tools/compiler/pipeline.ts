@@ -16,6 +16,7 @@ import { mergeRangeTests } from "./passes/ranges.ts";
 import { rotateLoops } from "./passes/rotate.ts";
 import { simplify } from "./passes/simplify.ts";
 import { simplifyCfg } from "./passes/simplify-cfg.ts";
+import { reduceStrength } from "./passes/strength.ts";
 import { buildSwitches } from "./passes/switches.ts";
 import { loopTailCalls } from "./passes/tail.ts";
 import { threadJumps } from "./passes/thread.ts";
@@ -52,6 +53,7 @@ export const PASSES: Pass[] = [
   { name: "if-convert", run: convertIfs },
   { name: "rotate", run: rotateLoops },
   { name: "licm", run: (func, { summaries }) => hoistInvariants(func, summaries) },
+  { name: "strength", run: reduceStrength },
   { name: "divide", run: divideByConstants },
   { name: "bulk-loops", run: (func, { module }) => recogniseBulkLoops(func, module) },
   { name: "simplify-late", run: simplify },
