@@ -46,6 +46,8 @@ describe("commands", () => {
     ["irqs", /^irqs: 0x[0-9a-f]+: \d+$/],
     ["options", /^help: cpus = +\S/],
     ["time", /^time: up \d+ s, TSC at 2000000 kHz$/],
+    ["exits test", /^monitor: no accounts are kept: boot with account=on$/],
+    ["where test", /test.*: is here/],
     ["nonsense", /^monitor: no such command: try help$/],
     ["help me", /^help: help +this list$/],
     ["stop nobody", /^monitor: no live guest has this name: try vms$/],
@@ -115,6 +117,42 @@ describe("commands", () => {
     expect(outcome).toMatch(
       command === "reboot" ? /reset|CR3|page/i : /power: the firmware does not say how to power off/,
     );
+  });
+});
+
+describe("accounts", () => {
+  const accounts = (log: string[]) => log.filter((line) => line.startsWith("account: "));
+
+  test("exits shows the guest's exits by reason, and its end shows them again", async () => {
+    const { log } = await guest(
+      function* (cpu) {
+        for (let i = 0; i < 7; i++) yield { reason: EXIT.PAUSE, length: 2 };
+        yield* type(cpu, "exits test");
+        for (let i = 0; i < 5; i++) yield { reason: EXIT.PAUSE, length: 2 };
+      },
+      { commandLine: "account=on" },
+    );
+    const pauses = accounts(log).filter((line) => line.startsWith("account: test: exit 40: "));
+    expect(pauses.map((line) => line.split(": ").at(-1))).toEqual(["7", "12"]);
+    const [ticks, inside] = accounts(log)[0].match(/\d+/g)?.map(Number) ?? [];
+    expect(inside).toBeGreaterThan(0);
+    expect(inside).toBeLessThan(ticks);
+  });
+
+  test("a guest that starts again starts its accounts again", async () => {
+    let starts = 0;
+    const { log } = await guest(
+      function* (cpu) {
+        for (; starts < 2; starts++) {
+          for (let i = 0; i < 4; i++) yield { reason: EXIT.PAUSE, length: 2 };
+          cpu.set(R.RAX, 6);
+          yield instruction(EXIT.IO, 1, { qualification: BigInt(0xcf9 << 16) });
+        }
+      },
+      { commandLine: "account=on", words: "restart=on" },
+    );
+    const pauses = accounts(log).filter((line) => line.startsWith("account: test: exit 40: "));
+    expect(pauses.map((line) => line.split(": ").at(-1))).toEqual(["4", "4"]);
   });
 });
 
