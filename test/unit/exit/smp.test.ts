@@ -44,3 +44,15 @@ test("a start-up IPI begins in real mode at its page", async () => {
   );
   expect(ended).toContain("powered off, code 0");
 });
+
+test("the first vCPU enters with its protocol's state, whatever was created after it", async () => {
+  await guest(
+    function* (cpu) {
+      expect(cpu.get(R.RAX)).toBe(0x2bad_b002n);
+      expect(cpu.read(F.GUEST_CR0) & 1n).toBe(1n);
+      expect(cpu.rip).not.toBe(0xfff0n);
+      yield { reason: EXIT.PAUSE, length: 2 };
+    },
+    { others: [function* () {}, function* () {}] },
+  );
+});

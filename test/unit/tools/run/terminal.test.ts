@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { SymbolMap } from "../../../../tools/image/symbolmap.ts";
 import { Symboliser } from "../../../../tools/run/symbolise.ts";
-import { keys } from "../../../../tools/run/terminal.ts";
+import { keys, Where } from "../../../../tools/run/terminal.ts";
 
 const map: SymbolMap = {
   buildId: "",
@@ -33,18 +33,42 @@ describe("the symboliser", () => {
 });
 
 describe("keys", () => {
-  function typed(...pieces: string[]): { sent: string; stopped: boolean } {
+  const atGuest = new Where();
+  atGuest.see("basalt> attach one\r\nattached; Ctrl-] comes");
+  atGuest.see(" back\r\n");
+
+  function typedAt(where: Where, ...pieces: string[]): { sent: string; stopped: boolean } {
     const stop = new AbortController();
     let sent = "";
-    const send = keys((bytes) => {
-      sent += Buffer.from(bytes).toString("latin1");
-    }, stop);
+    const send = keys(
+      (bytes) => {
+        sent += Buffer.from(bytes).toString("latin1");
+      },
+      stop,
+      ["one", "two"],
+      where,
+    );
     for (const piece of pieces) send(Buffer.from(piece, "latin1"));
     return { sent, stopped: stop.signal.aborted };
   }
 
-  test("go to the guest, Ctrl-C as well", () => {
-    expect(typed("ls\r", "\x03")).toEqual({ sent: "ls\r\x03", stopped: false });
+  const typed = (...pieces: string[]): { sent: string; stopped: boolean } => typedAt(new Where(), ...pieces);
+
+  test("go to a guest's console, Ctrl-C as well; at the host Ctrl-C ends the run", () => {
+    expect(typedAt(atGuest, "ls\r", "\x03")).toEqual({ sent: "ls\r\x03", stopped: false });
+    expect(typed("ls\r", "\x03")).toEqual({ sent: "ls\r", stopped: true });
+  });
+  test("Ctrl-A and a digit choose a console, from the host's and from another guest's", () => {
+    expect(typed("\x012").sent).toBe("attach two\r");
+    expect(typedAt(atGuest, "\x012").sent).toBe("\x1dattach two\r");
+    expect(typedAt(atGuest, "\x01", "0").sent).toBe("\x1d");
+    expect(typed("\x010\x019")).toEqual({ sent: "", stopped: false });
+  });
+  test("the host's prompt says that no guest's console has them any more", () => {
+    const where = new Where();
+    where.see("attached; Ctrl-] comes back\r\n");
+    where.see("guest# exit\r\nbasalt> ");
+    expect(where.atGuest).toBe(false);
   });
   test("Ctrl-A X ends the run, also in two pieces", () => {
     expect(typed("\x01x")).toEqual({ sent: "", stopped: true });
