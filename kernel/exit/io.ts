@@ -16,7 +16,7 @@ export function onPort(vcpu: Vcpu): void {
   }
   const bytes = access & PortAccess.SIZE_MASK;
   if ((access & PortAccess.IN) != 0) vcpu.rax = merge(vcpu.rax, portRead(vcpu, port, bytes), bytes);
-  else portWrite(vcpu, port, bytes, <u32>vcpu.rax & (0xffff_ffff >> ((4 - bytes) << 3)));
+  else portWrite(vcpu, port, bytes, <u32>vcpu.rax); // which takes the low `bytes`
   advance(vcpu);
 }
 

@@ -128,7 +128,7 @@ export function portRead(vcpu: Vcpu, port: u32, bytes: u32): u32 {
   return value;
 }
 
-/** OUT of 1, 2 or 4 bytes. */
+/** OUT of the low 1, 2 or 4 bytes of `value`. */
 export function portWrite(vcpu: Vcpu, port: u32, bytes: u32, value: u32): void {
   const vm = vcpu.vm;
   const kind = kindOf(vm, port);

@@ -97,9 +97,12 @@ function wanted(pic: Pic): i32 {
 /** Passes the slave's output to the master and the master's to LINT0. */
 function update(vm: Vm): void {
   const master = chip(vm, false);
-  const cascade = wanted(chip(vm, true)) >= 0;
-  if (cascade != ((master.lines & (1 << CASCADE)) != 0)) drive(master, CASCADE, cascade);
+  const slave = chip(vm, true);
   const pair = changetype<PicPair>(vm.vpic);
+  const requests = (master.irr & ~master.imr) | (slave.irr & ~slave.imr) | (master.lines & (1 << CASCADE));
+  if (((requests & 0xff) | pair.output) == 0) return; // quiet before and after: masks come and go all the time
+  const cascade = wanted(slave) >= 0;
+  if (cascade != ((master.lines & (1 << CASCADE)) != 0)) drive(master, CASCADE, cascade);
   const output: u32 = wanted(master) >= 0 ? 1 : 0;
   if (output == pair.output) return;
   pair.output = output;
@@ -211,6 +214,10 @@ function writeIcw1(pic: Pic, value: u32): void {
 }
 
 function writeOdd(pic: Pic, value: u32): void {
+  if (pic.init == Init.READY) {
+    pic.imr = value;
+    return;
+  }
   switch (pic.init) {
     case Init.ICW2:
       pic.vectorBase = value & 0xf8;
@@ -224,8 +231,6 @@ function writeOdd(pic: Pic, value: u32): void {
       pic.autoEoi = (value >> 1) & 1;
       pic.init = Init.READY;
       break;
-    default:
-      pic.imr = value;
   }
 }
 

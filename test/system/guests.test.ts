@@ -1,11 +1,15 @@
 // The test guests of test/guests on the hypervisor, many at once.
 
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { BootResult } from "../../tools/run/options.ts";
 import { ending, runGuests, shareOf } from "./guestrun.ts";
-import { LOADER_TICKS, LONG } from "./harness.ts";
+import { image, LOADER_TICKS, LONG } from "./harness.ts";
 import { hostileBoot, SEEDS_A_BOOT } from "./hostile.ts";
 import { boot, KINDS, MODELS, pairwiseShift } from "./matrix.ts";
+import { draw, places, tryPlace } from "./traps.ts";
 
 function expectPass(result: BootResult, names: string[]): void {
   for (const name of names) {
@@ -37,7 +41,9 @@ test("a guest with two vCPUs sends itself IPIs beside others", async () => {
 
 test("a reset starts a guest again with zeroed memory", async () => {
   const result = await runGuests(["reset restart=on", "hello"]);
-  expectPass(result, ["reset", "hello"]);
+  expectPass(result, ["hello"]);
+  expect(result.serial).toMatch(/guest: reset\| PASS/);
+  expect(result.serial).toContain("guest: reset ended: powered off, code 0");
   for (const start of [1, 2, 3]) expect(result.serial).toContain(`reset| start number ${start}`);
 });
 
@@ -63,7 +69,7 @@ test("guests that never give the CPU away leave two checkers nine tenths of thei
   ];
   const checkers = ["memcheck:one memory=8M cmdline=seed=1", "memcheck:two memory=8M cmdline=seed=2"];
   const result = await runGuests([...checkers, ...hostile], {
-    until: /guest: one ended[\s\S]*guest: two ended|guest: two ended[\s\S]*guest: one ended/,
+    until: /guest: one ended: .*\n[\s\S]*guest: two ended: .*\n|guest: two ended: .*\n[\s\S]*guest: one ended: .*\n/,
     timeoutTicks: LOADER_TICKS + 3_000_000_000,
   });
   expectPass(result, ["one", "two"]);
@@ -93,4 +99,18 @@ test(`${boots * seedsEach} guests of random instructions leave two checkers and 
     const seeds = Array.from({ length: seedsEach }, (_, n) => 1000 + i * seedsEach + n);
     expect((await hostileBoot(seeds)).faults).toEqual([]);
   }
+});
+
+const plantedPlaces = LONG ? 40 : 3;
+test(`a trap planted at each of ${plantedPlaces} places of the release image stops who comes there, with its line`, async () => {
+  const { symbols } = await image("release");
+  const all = places(symbols);
+  const folder = mkdtempSync(join(tmpdir(), "basalt-traps-"));
+  const seen: string[] = [];
+  for (const number of draw(1)) {
+    const planted = await tryPlace(all[number % all.length] as number, folder);
+    expect(planted.outcome, `${planted.place} ${planted.detail}`).not.toBe("WRONG");
+    if (seen.push(planted.outcome) === plantedPlaces) break;
+  }
+  rmSync(folder, { recursive: true });
 });

@@ -4,7 +4,6 @@
 import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll } from "vitest";
 import { buildImage } from "../../tools/image/build.ts";
 import type { SymbolMap } from "../../tools/image/symbolmap.ts";
 import { mapPath, type Profile } from "../../tools/paths.ts";
@@ -49,9 +48,13 @@ export type RunOptions = Omit<BootOptions, "elf"> & { profile?: Profile };
 
 /** Runs of this file that are still going: ended with it. */
 const open = new Set<AbortController>();
-afterAll(() => {
-  for (const run of open) run.abort();
-});
+// The commands beside the suites (hostile-cli.ts, traps-cli.ts) run outside of Vitest.
+if (process.env.VITEST) {
+  const { afterAll } = await import("vitest");
+  afterAll(() => {
+    for (const run of open) run.abort();
+  });
+}
 
 /** One run; addresses in its serial output have names beside them. */
 export async function run({ profile, ...options }: RunOptions): Promise<BootResult> {
