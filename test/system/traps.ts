@@ -46,7 +46,7 @@ export function places(map: SymbolMap): number[] {
 }
 
 /** A copy of the image with #UD at `offset` of its text. */
-function plant(elf: string, map: SymbolMap, offset: number, folder: string): string {
+function plant(elf: string, offset: number, folder: string): string {
   const bytes = Buffer.from(readFileSync(elf));
   const text = new Elf(bytes).section(".text");
   if (!text) throw new Error("the image has no .text");
@@ -63,7 +63,7 @@ export async function tryPlace(offset: number, folder: string): Promise<Planted>
   const line = `${at?.file}:${at?.line}`;
   const place = `${at?.name} (${line})`;
   const result = await boot({
-    elf: plant(elf, symbols, offset, folder),
+    elf: plant(elf, offset, folder),
     on: "bochs",
     model: "corei7_skylake_x",
     append: "exit=bochs panic=poweroff",
