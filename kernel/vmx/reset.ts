@@ -18,6 +18,7 @@ import {
   writeSegment,
   writeTable,
 } from "./register";
+import { flushVpid } from "./vpid";
 
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 const DR6_RESET: u64 = 0xffff_0ff0;
@@ -53,6 +54,7 @@ export function initRegisters(vcpu: Vcpu, keepCaches: bool): void {
   vmwrite(Field.GUEST_INTERRUPTIBILITY, 0);
   vmwrite(Field.GUEST_PENDING_DEBUG, 0);
   vmwrite(Field.GUEST_DEBUGCTL, 0);
+  flushVpid(vcpu); // a processor after INIT remembers no translations
 }
 
 function initSegments(): void {

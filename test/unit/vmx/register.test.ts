@@ -158,7 +158,7 @@ describe("without unrestricted guest", () => {
   const IDENTITY = 0x7000n;
   beforeEach(() => {
     f.restore({ [CR.SHADOW4]: 0x20, [F.GUEST_CR4]: 0x2020, [F.GUEST_CR3]: 0x1000 });
-    Object.assign(f.vcpu, { unrestricted: 0, identityRootPa: IDENTITY, cr3Forced: 0, cr0Fixed: 0x8000_0021n });
+    Object.assign(f.vcpu, { unrestricted: 0, identityRoot: IDENTITY, cr3Forced: 0, cr0Fixed: 0x8000_0021n });
   });
 
   test("paging that the guest switches off runs on the identity table, with CR3 exits", () => {
@@ -184,6 +184,12 @@ describe("without unrestricted guest", () => {
     expect(read(F.PROCESSOR_CONTROLS) & CR3_EXITING).toBe(0n);
     f.k.writeCr3(f.at, 0xa000n);
     expect([read(F.GUEST_CR3), f.k.readCr3(f.at)]).toEqual([0xa000n, 0xa000n]);
+  });
+
+  test("LME that it prepares is not in the register before paging is on: VM entry would refuse it", () => {
+    f.k.writeCr0(f.at, 0x11n);
+    f.k.writeEfer(f.at, 0x100n);
+    expect([read(EFER), f.k.readEfer(f.at), read(F.ENTRY_CONTROLS) & 0x200n]).toEqual([0n, 0x100n, 0n]);
   });
 
   test("a second switch in the same direction changes nothing", () => {
