@@ -89,6 +89,15 @@ class FunctionMaker {
 
   readonly someCall = (): Node => this.call("i64", 2);
 
+  pairCall(first: number, second: number): Node[] {
+    const choices = this.affordable(["i64", "i64"]);
+    if (choices.length === 0) return [];
+    const callee = this.random.pick(choices);
+    this.cost += this.world.costs[callee] * this.multiplier;
+    const call = statement("call", this.callArguments(this.world.signatures[callee].params, 2), { index: callee });
+    return [statement("bind", [call], { locals: [first, second] })];
+  }
+
   place(): Place {
     const { random, byType, pointers, smallIndex, accumulator, nextLabel, world } = this;
     const { base, memoryBytes, segment } = world;
@@ -647,6 +656,18 @@ function randomFunction(random: Random, world: World, index: number): TreeFuncti
   return maker.finish(body);
 }
 
+/** Small enough to be inlined anywhere, with two results that are easily mixed up. */
+function pairFunction(random: Random, world: World, index: number): TreeFunction {
+  const { params, results } = world.signatures[index];
+  const part = (): Node => {
+    const [a, b] = random.chance(50) ? [0, 1] : [1, 0];
+    const right = random.chance(50) ? get(b, "i64") : constant("i64", interesting(random, "i64"));
+    return valued(`i64.${random.pick(["add", "sub", "xor", "mul"])}`, "i64", [get(a, "i64"), right]);
+  };
+  world.costs[index] = 4;
+  return { params, results, locals: [], body: [part(), part()] };
+}
+
 /** f(d, ...) calls itself with (d & 7) - 1 until that is 0. */
 function recursiveFunction(random: Random, world: World, index: number): TreeFunction {
   const { params, results } = world.signatures[index];
@@ -719,13 +740,16 @@ export function generate(seed: number, number: number, window: Window): Generate
   world.signatures = Array.from({ length: count }, () => signature(random));
   const recursive = random.chance(30) ? count - 1 : -1;
   if (recursive >= 0) world.signatures[recursive] = { params: ["i32", "i64"], results: ["i64"] };
+  const pair = recursive < 0 && count > 2 && random.chance(60) ? count - 1 : -1;
+  if (pair >= 0) world.signatures[pair] = { params: ["i64", "i64"], results: ["i64", "i64"] };
   // From the last to the first: a function calls those behind it.
   const slots = random.between(1, 9);
   for (let i = 0; i < slots; i++)
     world.table.push(random.chance(20) ? null : random.between(count > 2 ? 1 : 0, count - 1));
   const functions: TreeFunction[] = [];
   for (let i = count - 1; i >= 0; i--) {
-    functions[i] = i === recursive ? recursiveFunction(random, world, i) : randomFunction(random, world, i);
+    const make = i === recursive ? recursiveFunction : i === pair ? pairFunction : randomFunction;
+    functions[i] = make(random, world, i);
     world.callable.push(i);
   }
   const taken = Array.from({ length: slice }, (_, i) => recipes[(number * slice + i) % recipes.length]);

@@ -20,6 +20,8 @@ export interface Maker {
   globals(): IntType[];
   /** A call of some function of the program that gives an i64, where there is one. */
   someCall(): Node;
+  /** A call of a function with two results of type i64 that are put into these locals; nothing if there is none. */
+  pairCall(first: number, second: number): Node[];
 }
 
 const width = (type: IntType): number => (type === "i32" ? 32 : 64);
@@ -586,6 +588,33 @@ function unreachedLoad(maker: Maker): Node[] {
   return [set(far, away), set(i, constant("i32", 4)), statement("loop", [], { index: loop, body })];
 }
 
+/** A switch in which neighbours lead to the same place. */
+function sharedCases(maker: Maker): Node[] {
+  const { random } = maker;
+  const o = new Ops("i32", maker);
+  const result = maker.newLocal("i64", false);
+  const [out, ...labels] = Array.from({ length: 4 }, maker.nextLabel) as [number, ...number[]];
+  const runs = Array.from({ length: random.between(2, 5) }, () => random.pick([...labels, ...labels, out]));
+  const targets = runs.flatMap((label) => Array.from({ length: random.between(1, 6) }, () => label));
+  const index = o.op("sub", o.op("and", o.x(), o.k(31)), o.k(random.below(3)));
+  let inner: Node[] = [statement("br_table", [index], { labels: [...targets, out] })];
+  for (const label of labels) {
+    const arm = [set(result, constant("i64", 1000 + label)), statement("br", [], { index: out })];
+    inner = [statement("block", [], { index: label, body: inner }), ...arm];
+  }
+  return [
+    set(result, constant("i64", 1)),
+    statement("block", [], { index: out, body: inner }),
+    absorb(maker.place(), get(result, "i64")),
+  ];
+}
+
+function pairOfResults(maker: Maker): Node[] {
+  const [a, b] = [maker.newLocal("i64", false), maker.newLocal("i64", false)];
+  const read = [a, b].map((local) => absorb(maker.place(), get(local, "i64")));
+  return [...maker.pairCall(a, b), ...read];
+}
+
 const statementIdioms: Record<string, StatementIdiom> = {
   "read-modify-write": readModifyWrite,
   "ladder of comparisons": ladder,
@@ -599,6 +628,8 @@ const statementIdioms: Record<string, StatementIdiom> = {
   "narrow place read back": readBack,
   "state around calls": aroundCalls,
   "load that is not reached": unreachedLoad,
+  "cases that share": sharedCases,
+  "pair of results": pairOfResults,
 };
 
 const anyType = (maker: Maker): Ops => new Ops(maker.random.pick(["i32", "i64"] as const), maker);

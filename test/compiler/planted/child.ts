@@ -18,7 +18,7 @@ export async function hunt({ readModule, optimize, emitModule }: Parts): Promise
   const { failures, programs } = await fuzz({
     seed: 77,
     first: 0,
-    runs: tourPrograms,
+    runs: 2 * tourPrograms,
     windows: ["low", "gs"],
     subject: (window) =>
       native({
