@@ -20,7 +20,8 @@ const GIB: u64 = 0x4000_0000;
 const LOW_MAX: u64 = 0xc000_0000;
 const HIGH_START: u64 = 0x1_0000_0000;
 const CONVENTIONAL: u64 = 0xa_0000;
-const FIRMWARE: u64 = 0xe_0000;
+/** Firmware's segments, and those of option ROMs before them: systems search both, 16 bytes at a time. */
+const FIRMWARE: u64 = 0xc_0000;
 const EXTENDED: u64 = 0x10_0000;
 const APIC_GPA: u64 = 0xfee0_0000;
 /** Between the local APIC and the firmware's end of the space: no device is there. */
