@@ -166,7 +166,7 @@ describe("a guest", () => {
         },
         function* (cpu) {
           yield* type(cpu, "stop test");
-          yield* pass(cpu, 20);
+          for (let i = 0; i < 300; i++) yield { reason: EXIT.PAUSE, length: 2 };
           yield* type(cpu, "vms");
         },
       ),

@@ -112,7 +112,7 @@ test("its memory comes back", async () => {
         for (let i = 0; i < 3; i++) yield cpu.stay.untilInterrupt();
       };
       yield* look();
-      for (let i = 0; i < 20; i++) yield { reason: EXIT.PAUSE, length: 2 };
+      for (let i = 0; i < 300; i++) yield { reason: EXIT.PAUSE, length: 2 };
       yield* look();
     }),
     { modules: [OTHER] },
