@@ -3,7 +3,7 @@
 // find the same, and a change that the guest made without an exit is seen at once. Only IA-32e paging, whose
 // walk is the longest, and only walks that change nothing (Walk.PROBE).
 
-import { guestload64 } from "../cpu/insn";
+import { loadGuest } from "./guestmem";
 import { GuestPaging } from "./gva";
 
 const EFER_LMA: u64 = 1 << 10;
@@ -38,7 +38,7 @@ export function recall(m: WalkMemo, p: GuestPaging, gva: u64, access: u32): bool
   if (differs != 0 || m.access != access || m.depth == 0) return false;
   const end = changetype<usize>(m) + ((<usize>m.depth) << 3);
   for (let slot = changetype<usize>(m); slot < end; slot += 8) {
-    const value = guestload64(load<u64>(slot, offsetof<WalkMemo>("at0")));
+    const value = loadGuest(load<u64>(slot, offsetof<WalkMemo>("at0")), 8);
     if (value != load<u64>(slot, offsetof<WalkMemo>("value0"))) return false;
   }
   p.gpa = m.gpa | (gva & PAGE_OFFSET);
