@@ -7,7 +7,8 @@ import * as log from "../lib/log";
 import { dropHeld } from "../lib/spinlock";
 import { abandonCurrent } from "../vendor";
 import { virt } from "../vcpu/current";
-import { StopReason } from "../vcpu/vm";
+import { StopReason, vmAt } from "../vcpu/vm";
+import { breakDeviceLock } from "../virq/lock";
 import { slotAt, slotName } from "./directory";
 import { kickSlot } from "./kick";
 import { retire, toCore } from "./run";
@@ -37,6 +38,7 @@ export function contain(kind: u32): bool {
   log.str(", CPU ");
   log.dec(load<u32>(cpuBlock(), 4));
   log.end();
+  if (mine.root == slot.hostCr3) breakDeviceLock(vmAt(mine.serving - 1)); // its arena is mapped
   slot.trapKind = kind;
   slot.stopReason = StopReason.CORE_TRAP;
   stopSlot(mine.serving - 1);

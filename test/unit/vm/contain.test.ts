@@ -2,6 +2,7 @@
 
 import { expect, test } from "vitest";
 import { EXIT, guest, instruction, kernelImage, R, type Script, type Vcpu } from "../../fake/guest.ts";
+import { struct } from "../../fake/layout.ts";
 import { logLines } from "../../fake/log.ts";
 import { machine } from "../../fake/machine.ts";
 
@@ -101,6 +102,22 @@ test("a vCPU that runs on another CPU leaves its guest when the VM ends", async 
   };
   expectEnd(await guest(test, { cpus: 2, others: [breaks] }));
   expect(wasKicked).toBe(true);
+});
+
+test("the VM's device lock dies with the vCPU that held it", async () => {
+  let passed = false;
+  const other: Script = function* (cpu) {
+    // As if the trap struck between lock and unlock.
+    struct(cpu.m, "kernel/vcpu/vm.ts", "Vm", cpu.record.vm).lock = 2;
+    yield* breaks(cpu);
+  };
+  const test: Script = function* (cpu) {
+    yield* startOther(cpu);
+    yield instruction(EXIT.IO, 2, { qualification: BigInt((0x21 << 16) | 8) });
+    passed = true; // it did not wait for ever, and ends at its next look
+  };
+  expectEnd(await guest(test, { cpus: 2, others: [other] }));
+  expect(passed).toBe(false);
 });
 
 test("its memory comes back", async () => {
