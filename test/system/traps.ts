@@ -45,25 +45,36 @@ export function places(map: SymbolMap): number[] {
   });
 }
 
-/** A copy of the image with #UD at `offset` of its text. */
-function plant(elf: string, offset: number, folder: string): string {
+/** A copy of the image with #UD at `offsets` of its text. */
+function plant(elf: string, offsets: number[], folder: string): string {
   const bytes = Buffer.from(readFileSync(elf));
   const text = new Elf(bytes).section(".text");
   if (!text) throw new Error("the image has no .text");
-  UD2.copy(bytes, text.fileOffset + offset);
+  for (const offset of offsets) UD2.copy(bytes, text.fileOffset + offset);
   const path = join(folder, "planted.elf");
   writeFileSync(path, bytes);
   return path;
 }
 
-/** Boots the image with one trap planted and judges what it did. */
-export async function tryPlace(offset: number, folder: string): Promise<Planted> {
-  const { elf, symbols } = await image("release");
-  const at = lookUp(symbols, BigInt(symbols.base) + BigInt(offset));
+interface Place {
+  name: string;
+  /** Of the source. */
+  line: string;
+  address: string;
+}
+
+function describe(symbols: SymbolMap, offset: number): Place {
+  const address = BigInt(symbols.base) + BigInt(offset);
+  const at = lookUp(symbols, address);
   const line = `${at?.file}:${at?.line}`;
-  const place = `${at?.name} (${line})`;
+  return { name: `${at?.name} (${line})`, line, address: address.toString(16) };
+}
+
+/** Boots the image with these traps planted and judges what each did: a VM that stops leaves the others to run into theirs. */
+export async function tryPlaces(offsets: number[], folder: string): Promise<Planted[]> {
+  const { elf, symbols } = await image("release");
   const result = await boot({
-    elf: plant(elf, offset, folder),
+    elf: plant(elf, offsets, folder),
     on: "bochs",
     model: "corei7_skylake_x",
     append: "exit=bochs panic=poweroff",
@@ -75,18 +86,25 @@ export async function tryPlace(offset: number, folder: string): Promise<Planted>
   const names = ["one", "two", ...GUESTS];
   const trapped = names.filter((name) => /stopped by a trap in the core/.test(ending(serial, name)));
   const lost = names.filter((name) => !trapped.includes(name) && !/powered off, code 0/.test(ending(serial, name)));
-  const named = serial.includes(line);
-  const address = (BigInt(symbols.base) + BigInt(offset)).toString(16);
-  const struck = serial.includes(`at 0x${address}`);
-  if (!struck && lost.length === 0) return { place, outcome: "missed", detail: "" };
-  if (result.exit === "panic") {
-    const why = /ERROR (trap|fault): (.*)/.exec(serial)?.[2] ?? "";
-    return { place, outcome: struck && named ? "host" : "WRONG", detail: why };
-  }
-  const good = struck && named && trapped.length > 0 && lost.length === 0;
-  return {
-    place,
-    outcome: good ? "contained" : "WRONG",
-    detail: `stopped: ${trapped.join(" ") || "none"}${lost.length ? `; lost: ${lost.join(" ")}` : ""}; the run ${result.exit}`,
-  };
+  const all = offsets.map((offset) => describe(symbols, offset));
+  const when = (place: Place) => serial.lastIndexOf(`at 0x${place.address}`);
+  const struck = all.filter((place) => when(place) >= 0);
+  const stopped = result.exit === "panic";
+  const last = struck.reduce((a: Place | null, b) => (a && when(a) > when(b) ? a : b), null);
+  const contained = `stopped: ${trapped.join(" ") || "none"}${lost.length ? `; lost: ${lost.join(" ")}` : ""}; the run ${result.exit}`;
+  const why =
+    /ERROR (?:trap|fault): (.*)/.exec(serial.slice(serial.lastIndexOf("\n", last ? when(last) : 0)))?.[1] ?? "";
+  return all.map((place): Planted => {
+    if (!struck.includes(place))
+      return { place: place.name, outcome: struck.length || !lost.length ? "missed" : "WRONG", detail: "" };
+    if (stopped && place === last)
+      return { place: place.name, outcome: serial.includes(place.line) ? "host" : "WRONG", detail: why };
+    const good = serial.includes(place.line) && (stopped || (trapped.length > 0 && lost.length === 0));
+    return { place: place.name, outcome: good ? "contained" : "WRONG", detail: contained };
+  });
+}
+
+/** One trap alone. */
+export async function tryPlace(offset: number, folder: string): Promise<Planted> {
+  return (await tryPlaces([offset], folder))[0] as Planted;
 }
