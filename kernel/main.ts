@@ -13,7 +13,7 @@ import * as lapic from "../drivers/lapic";
 import * as pci from "../drivers/pci";
 import * as pic from "../drivers/pic";
 import { idleLoop } from "./boot/idle";
-import { startGuests } from "./boot/guests";
+import { isMakingGuest, refuseTrapped, startGuests, startRest } from "./boot/guests";
 import { startMemory } from "./boot/memory";
 import { reportMachine } from "./boot/report";
 import { adoptBootCpu, joinCpu, startCpus } from "./boot/smp";
@@ -80,7 +80,14 @@ export function onInterrupt(vector: u32): void {
 
 /** boot/routines.asm: after `unwind`, on an empty main stack. */
 export function onTrap(kind: u32): void {
-  if (contain(kind)) idleLoop();
+  if (isMakingGuest()) {
+    if (refuseTrapped()) {
+      startRest();
+      idleLoop();
+    }
+  } else if (contain(kind)) {
+    idleLoop();
+  }
   log.begin(log.Level.ERROR, "trap");
   log.str("kind ");
   log.dec(kind);

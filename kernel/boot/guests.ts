@@ -5,6 +5,7 @@ import * as power from "../../drivers/power";
 import { MAX_CPUS, MAX_VMS } from "../config";
 import { pause, rdtsc } from "../cpu/insn";
 import { cpuCount, isOnline } from "../cpu/percpu";
+import * as trap from "../cpu/trap";
 import { toNanoseconds } from "../cpu/tsc";
 import * as cmdline from "../lib/cmdline";
 import * as log from "../lib/log";
@@ -20,19 +21,22 @@ import { Pending, setPending } from "../vcpu/event";
 import { VcpuState } from "../vcpu/vcpu";
 import { StopReason, Vm, vcpuOf, vmAt, VmState, Without } from "../vcpu/vm";
 import { beginAccount, reportAccount } from "../vm/account";
+import { isSharedBroken } from "../vm/contain";
 import { createFailure, createVm, destroyVm, resetVm, scrubSome, VmPlan } from "../vm/create";
 import { endedCount, noteEnded, setState, slotAt, slotName, SlotState, VmSlot } from "../vm/directory";
 import { here, tellCpu } from "../vm/kick";
 import { enterSpace, keepAccounts, toCore, toSpace } from "../vm/run";
 import { addTask, chooseCpu } from "../vm/schedule";
 import { stateOf, Task, taskAt, taskOf, TaskState } from "../vm/task";
-import { enableCpu, probe, readHostFeatures, release } from "../vendor";
+import { abandonCurrent, enableCpu, probe, readHostFeatures, release } from "../vendor";
 
 const PLAN: usize = memory.data(48, 8);
 if (offsetof<VmPlan>() > 48) ERROR("guests: size of the plan");
 
 /** +0 u32 guests that were started and have not ended; +4 u32 guests that did not end well. [boot CPU only] */
 const tally: usize = memory.data(8, 4);
+/** +0 u32 guests of the configuration that were tried; +4 u32 number + 1 of the one in the making. [boot CPU only] */
+const progress: usize = memory.data(8, 4);
 
 /** The boot CPU, when the machine has come up: VMX everywhere, then each guest. */
 export function startGuests(): void {
@@ -49,8 +53,45 @@ export function startGuests(): void {
   if (!enableHere()) return;
   enableOthers();
   describeGuests();
-  for (let i: u32 = 0; i < countGuests(); i++) startGuest(i);
+  startRest();
+}
+
+/** Starts the guests that were not tried yet: all, or those behind one at which the core trapped. */
+export function startRest(): void {
+  while (load<u32>(progress) < countGuests()) {
+    const index = load<u32>(progress);
+    store<u32>(progress, index + 1);
+    store<u32>(progress, index + 1, 4);
+    trap.enterContained();
+    startGuest(index);
+    endMaking();
+  }
   if (countGuests() != 0 && load<u32>(tally) == 0) finish();
+}
+
+function endMaking(): void {
+  trap.leaveContained();
+  store<u32>(progress, 0, 4);
+}
+
+/** Whether this CPU makes a guest now. */
+export function isMakingGuest(): bool {
+  return here() == 0 && load<u32>(progress, 4) != 0;
+}
+
+/**
+ * The core trapped while it made a guest: that one is refused, and what it had taken stays taken. False: shared
+ * data is half-changed. On a clean stack; startRest() follows.
+ */
+export function refuseTrapped(): bool {
+  const making = load<u32>(progress, 4);
+  endMaking();
+  if (isSharedBroken()) return false;
+  virt().resident = 0;
+  abandonCurrent();
+  toCore();
+  refuse(configAt(making - 1), "the core trapped while it made it");
+  return true;
 }
 
 /** VMX operation on this CPU; a CPU that cannot runs no guests. */
@@ -107,6 +148,7 @@ function startGuest(index: u32): void {
   }
   reportGuest(vm, config);
   slotAt(number).config = index;
+  endMaking(); // from here on other CPUs may run it
   start(vm, config);
 }
 

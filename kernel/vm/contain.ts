@@ -21,14 +21,7 @@ import { Task } from "./task";
 export function contain(kind: u32): bool {
   trap.leaveContained();
   const mine = virt();
-  const broken = dropHeld();
-  if (broken != null) {
-    log.begin(log.Level.ERROR, "trap");
-    log.str("shared data is half-changed under the lock ");
-    if (broken.name) log.str(changetype<string>(broken.name));
-    log.end();
-    return false;
-  }
+  if (isSharedBroken()) return false;
   if (!mine.serving || !mine.task) return false;
   const slot = slotAt(mine.serving - 1);
   log.begin(log.Level.ERROR, "trap");
@@ -43,6 +36,17 @@ export function contain(kind: u32): bool {
   slot.stopReason = StopReason.CORE_TRAP;
   stopSlot(mine.serving - 1);
   endHere(changetype<Task>(mine.task));
+  return true;
+}
+
+/** After a trap on this CPU: lets go of its locks; true, with a line, if one of them covers data that is half-changed. */
+export function isSharedBroken(): bool {
+  const broken = dropHeld();
+  if (broken == null) return false;
+  log.begin(log.Level.ERROR, "trap");
+  log.str("shared data is half-changed under the lock ");
+  if (broken.name) log.str(changetype<string>(broken.name));
+  log.end();
   return true;
 }
 

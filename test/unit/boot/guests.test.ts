@@ -1,6 +1,7 @@
 // Guests from their modules to their ends: what is refused and why, how each end is told, and what a restart brings.
 
 import { describe, expect, test } from "vitest";
+import { GeneralProtection } from "../../fake/faults.ts";
 import {
   EXIT,
   F,
@@ -12,6 +13,7 @@ import {
   type Script,
   type Vcpu,
 } from "../../fake/guest.ts";
+import { logLines } from "../../fake/log.ts";
 import type { Machine } from "../../fake/machine.ts";
 import { bochs } from "../../fake/profiles/bochs.ts";
 import type { GuestExit } from "../../fake/vmx.ts";
@@ -303,4 +305,27 @@ describe("without what the command line switches off", () => {
     );
     expect(ended).toContain("powered off, code 0");
   });
+});
+
+test("a trap of the core while it makes a guest refuses that one; the next ones start", async () => {
+  let traps = 0;
+  const { log, ended } = await guest(idle, {
+    modules: [OTHER],
+    prepare: (m: Machine) => {
+      // The host's PAT goes into every VMCS; the first time, reading it fails.
+      const making = () => logLines(m).some((line) => line.startsWith("boot: bring-up took"));
+      m.msrs.set(0x277, {
+        read: () => {
+          if (making() && traps++ === 0) throw new GeneralProtection("RDMSR 277H");
+          return 0x0007_0406_0007_0406n;
+        },
+        write: () => undefined,
+      });
+    },
+  });
+  expect(log.filter((line) => line.includes("is refused"))).toEqual([
+    "guest: other is refused: the core trapped while it made it",
+  ]);
+  expect(ended).toContain("test ended: powered off, code 0");
+  expect(log.at(-2)).toContain("ended: failure");
 });
