@@ -31,6 +31,9 @@ export const SYSTEM_PACKAGES = [
   ["gdb", "/usr/bin/gdb", "the debugger"],
   ["busybox-static", "/bin/busybox", "test guests"],
   ["cpio", "/usr/bin/cpio", "test guests"],
+  ["lz4", "/usr/bin/lz4", "the kernels of Linux guests"],
+  ["xz-utils", "/usr/bin/xz", "the kernels of Linux guests"],
+  ["zstd", "/usr/bin/zstd", "the kernels of Linux guests"],
 ];
 
 function say(text) {

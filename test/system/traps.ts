@@ -84,7 +84,11 @@ export async function tryPlaces(offsets: number[], folder: string): Promise<Plan
   });
   const serial = new Symboliser(symbols).feed(result.serial.replaceAll("\r\n", "\n"));
   const names = ["one", "two", ...GUESTS];
-  const trapped = names.filter((name) => /stopped by a trap in the core/.test(ending(serial, name)));
+  const trapped = names.filter(
+    (name) =>
+      /stopped by a trap in the core/.test(ending(serial, name)) ||
+      serial.includes(`${name} is refused: the core trapped while it made it`),
+  );
   const lost = names.filter((name) => !trapped.includes(name) && !/powered off, code 0/.test(ending(serial, name)));
   const all = offsets.map((offset) => describe(symbols, offset));
   const when = (place: Place) => serial.lastIndexOf(`at 0x${place.address}`);
