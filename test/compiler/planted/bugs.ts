@@ -310,12 +310,6 @@ export const bugs: Bug[] = [
     put: "set |= inst.defs;",
   },
   {
-    name: "a test is dropped whose flags are not there",
-    file: "backend/peephole.ts",
-    find: "if (maker && readers(block, i).every((c) => RESULT_CONDITIONS.has(c) || isLogic(maker)))",
-    put: "if (maker)",
-  },
-  {
     name: "a branch is not inverted when its ways change places",
     file: "backend/layout.ts",
     find: 'branch.cond = invert(branch.cond as NonNullable<Inst["cond"]>); branch.target = last.target;',
