@@ -102,7 +102,10 @@ describe("the machine comes up and reports itself", () => {
       const usable = report.memory.filter((m) => m.kind === "usable").reduce((sum, m) => sum + m.end - m.base, 0);
       const given = (options.memoryMib ?? 512) * 2 ** 20;
       expect(usable).toBeLessThanOrEqual(given);
-      expect(usable).toBeGreaterThan(given * (options.uefi ? 0.75 : 0.95));
+      // UEFI keeps some; Bochs has no RAM where a 4 GiB machine has its devices.
+      expect(usable).toBeGreaterThan(
+        given * (options.uefi || (options.on === "bochs" && given >= 2 ** 32) ? 0.7 : 0.95),
+      );
     });
 });
 
