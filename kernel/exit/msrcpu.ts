@@ -1,6 +1,7 @@
 // MSRs that steer the processor itself: EFER, IA32_MISC_ENABLE, IA32_DEBUGCTL, speculation control.
 
 import { rdmsr, wrmsr } from "../cpu/insn";
+import { Msr } from "../cpu/msr";
 import { Vcpu } from "../vcpu/vcpu";
 import { Feature, has } from "../cpu/feature";
 import {
@@ -62,7 +63,6 @@ export function writeDebugctl(value: u64): bool {
   return true;
 }
 
-const IA32_PRED_CMD: u32 = 0x49;
 const IBRS: u64 = 1;
 const STIBP: u64 = 2;
 const SSBD: u64 = 4;
@@ -76,7 +76,7 @@ export function writeSpecCtrl(vcpu: Vcpu, value: u64): bool {
 
 export function writePredCmd(value: u64): bool {
   if ((value & ~IBPB) != 0) return false;
-  if ((value & IBPB) != 0) wrmsr(IA32_PRED_CMD, IBPB);
+  if ((value & IBPB) != 0) wrmsr(Msr.IA32_PRED_CMD, IBPB);
   return true;
 }
 
@@ -102,5 +102,5 @@ const CAPABILITIES_SHOWN: u64 =
 const SKIP_L1DFL: u64 = 1 << 3;
 
 export function guestArchCapabilities(): u64 {
-  return (rdmsr(0x10a) & CAPABILITIES_SHOWN) | SKIP_L1DFL;
+  return (rdmsr(Msr.IA32_ARCH_CAPABILITIES) & CAPABILITIES_SHOWN) | SKIP_L1DFL;
 }

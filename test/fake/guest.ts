@@ -184,4 +184,22 @@ export function instruction(reason: number, length: number, more: Partial<GuestE
   return { reason, length, ...more };
 }
 
+/** WRMSR of all 64 bits of `value`. */
+export function wrmsr(cpu: Vcpu, msr: number, value: bigint | number): GuestExit {
+  cpu.set(R.RCX, msr);
+  cpu.set(R.RAX, BigInt(value) & 0xffff_ffffn);
+  cpu.set(R.RDX, BigInt(value) >> 32n);
+  return instruction(EXIT.WRMSR, 2);
+}
+
+/** OUT of 1, 2 or 4 bytes, one byte long. */
+export function out(cpu: Vcpu, port: number, value: number, bytes = 1): GuestExit {
+  cpu.set(R.RAX, value);
+  return instruction(EXIT.IO, 1, { qualification: BigInt((port << 16) | (bytes - 1)) });
+}
+
+/** Start-up commands for vCPU 1, for the x2APIC's ICR. */
+export const INIT_1 = (1n << 32n) | 0x4500n;
+export const SIPI_1 = (1n << 32n) | 0x4608n;
+
 export { F };

@@ -7,11 +7,15 @@ import {
   F,
   type GuestOptions,
   guest,
+  INIT_1,
   instruction,
   kernelImage,
+  out,
   R,
   type Script,
+  SIPI_1,
   type Vcpu,
+  wrmsr,
 } from "../../fake/guest.ts";
 import { logLines } from "../../fake/log.ts";
 import type { Machine } from "../../fake/machine.ts";
@@ -20,18 +24,6 @@ import type { GuestExit } from "../../fake/vmx.ts";
 
 const OTHER = { bytes: kernelImage(), string: "guest=other memory=4M" };
 const RIP = 0x10_0020n;
-
-function out(cpu: Vcpu, port: number, value: number, bytes = 1): GuestExit {
-  cpu.set(R.RAX, value);
-  return instruction(EXIT.IO, 1, { qualification: BigInt((port << 16) | (bytes - 1)) });
-}
-
-function wrmsr(cpu: Vcpu, msr: number, low: number, high = 0): GuestExit {
-  cpu.set(R.RCX, msr);
-  cpu.set(R.RAX, low);
-  cpu.set(R.RDX, high);
-  return instruction(EXIT.WRMSR, 2);
-}
 
 const idle: Script = function* () {
   yield { reason: EXIT.PAUSE, length: 2 };
@@ -108,7 +100,7 @@ describe("a guest that resets and may start again", () => {
       function* (cpu) {
         for (; stays[0] < 2; stays[0]++) {
           yield wrmsr(cpu, 0x1b, 0xfee0_0d00);
-          for (const command of [0x4500, 0x4608]) yield wrmsr(cpu, 0x830, command, 1);
+          for (const command of [INIT_1, SIPI_1]) yield wrmsr(cpu, 0x830, command);
           for (let i = 0; i < 20 && stays[1] <= stays[0]; i++) yield { reason: EXIT.PAUSE, length: 2 };
           expect(stays[1]).toBe(stays[0] + 1);
           yield out(cpu, 0xcf9, 6);
@@ -175,7 +167,7 @@ describe("a guest is refused", () => {
     const { log, ended } = await guest(
       function* (cpu) {
         yield wrmsr(cpu, 0x1b, 0xfee0_0d00);
-        for (const command of [0x4500, 0x4608]) yield wrmsr(cpu, 0x830, command, 1);
+        for (const command of [INIT_1, SIPI_1]) yield wrmsr(cpu, 0x830, command);
         for (let i = 0; i < 100; i++) yield { reason: EXIT.PAUSE, length: 2 };
         expect.unreachable("the VM goes on");
       },

@@ -1,7 +1,7 @@
 // Control registers, XCR0 and the instructions with a one-line answer, through the whole path of an exit.
 
 import { expect, test } from "vitest";
-import { EXIT, F, guest, instruction, R, type Vcpu } from "../../fake/guest.ts";
+import { EXIT, F, guest, instruction, R, type Vcpu, wrmsr } from "../../fake/guest.ts";
 import type { GuestExit } from "../../fake/vmx.ts";
 import {
   accessField,
@@ -119,10 +119,7 @@ test("IA-32e mode: LMA follows LME and PG, and leaves with them", async () => {
     expect(cpu.read(F.ENTRY_CONTROLS) & 0x200n).toBe(0x200n);
     expect(yield* writeCr(cpu, 4, 0n)).toBe(GP); // PAE stays while LMA
     expect(yield* writeCr(cpu, 4, CR4.PAE | CR4.LA57)).toBe(GP);
-    cpu.set(R.RCX, 0xc000_0080);
-    cpu.set(R.RAX, 0);
-    cpu.set(R.RDX, 0);
-    expect(yield* outcome(cpu, instruction(EXIT.WRMSR, 2))).toBe(GP); // LME stays while PG
+    expect(yield* outcome(cpu, wrmsr(cpu, 0xc000_0080, 0))).toBe(GP); // LME stays while PG
     cpu.write(F.GUEST_CR3, TABLES | 0x18);
     expect(yield* writeCr(cpu, 4, CR4.PAE | CR4.PCIDE)).toBe(GP); // CR3[11:0] is not 0
     cpu.write(F.GUEST_CR3, TABLES);
@@ -270,10 +267,7 @@ test("INVD, WBINVD, INVLPG, PAUSE and the time-stamp counter go on behind the in
     expect(yield* outcome(cpu, instruction(EXIT.RDPMC, 2))).toBe(GP);
     yield instruction(EXIT.RDTSC, 2);
     const first = (cpu.get(R.RDX) << 32n) | cpu.get(R.RAX);
-    cpu.set(R.RCX, 0xc000_0103);
-    cpu.set(R.RAX, 0x1234);
-    cpu.set(R.RDX, 0);
-    yield instruction(EXIT.WRMSR, 2);
+    yield wrmsr(cpu, 0xc000_0103, 0x1234);
     yield instruction(EXIT.RDTSCP, 3);
     expect(cpu.get(R.RCX)).toBe(0x1234n);
     expect((cpu.get(R.RDX) << 32n) | cpu.get(R.RAX)).toBeGreaterThan(first);

@@ -6,7 +6,7 @@ import type { GuestExit } from "../../fake/vmx.ts";
 import {
   accessField,
   baseField,
-  CR0_SHADOW,
+  clearCr0,
   enterLong,
   enterProtected,
   enterReal,
@@ -20,6 +20,7 @@ const APIC = 0xfee0_0000;
 const TPR = APIC + 0x80;
 const VERSION = APIC + 0x30;
 const NOWHERE = 0xd000_0000;
+const CR0_WP = 0x1_0000n;
 const READ = 1n;
 const WRITE = 2n;
 const FETCH = 4n;
@@ -228,14 +229,12 @@ test("user mode cannot reach supervisor pages, nor write read-only ones without 
     yield violation(NOWHERE, WRITE, { gva: 1n });
     expect([cpu.injected?.vector, cpu.injected?.error]).toEqual([14, 7]);
     cpu.poke(TABLES + 0x2008, 0x20_0085n);
-    cpu.write(F.GUEST_CR0, cpu.read(F.GUEST_CR0) & ~0x1_0000n);
-    cpu.write(CR0_SHADOW, cpu.read(CR0_SHADOW) & ~0x1_0000n);
+    clearCr0(cpu, CR0_WP);
     yield violation(NOWHERE, WRITE, { gva: 1n });
     expect([cpu.injected?.vector, cpu.injected?.error]).toEqual([14, 7]);
     enterLong(cpu, 0);
     cpu.poke(TABLES + 0x2008, 0x20_0085n);
-    cpu.write(F.GUEST_CR0, cpu.read(F.GUEST_CR0) & ~0x1_0000n);
-    cpu.write(CR0_SHADOW, cpu.read(CR0_SHADOW) & ~0x1_0000n);
+    clearCr0(cpu, CR0_WP);
     cpu.set(R.RAX, 0x77);
     yield violation(NOWHERE, WRITE, { gva: 1n });
     expect(cpu.injected).toBe(null);

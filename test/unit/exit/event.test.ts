@@ -1,7 +1,7 @@
 // Exceptions that exit, physical interrupts, windows, HLT and signals.
 
 import { expect, test } from "vitest";
-import { EXIT, F, guest, instruction, R, type Vcpu } from "../../fake/guest.ts";
+import { EXIT, F, guest, instruction, R, type Vcpu, wrmsr } from "../../fake/guest.ts";
 import { skylake, westmere } from "../../fake/profiles/processors.ts";
 import type { GuestExit } from "../../fake/vmx.ts";
 import { CR0_SHADOW, enterLong, enterProtected, Seg, TABLES } from "./mode.ts";
@@ -108,13 +108,10 @@ test("a physical interrupt is acknowledged by the exit, and the guest goes on", 
 /** Arms the vCPU's own timer in one-shot mode. */
 function* armTimer(cpu: Vcpu, vector: number, count: number): Generator<GuestExit, void, void> {
   const write = function* (msr: number, value: number): Generator<GuestExit, void, void> {
-    cpu.set(R.RCX, msr);
-    cpu.set(R.RAX, value);
-    cpu.set(R.RDX, 0);
-    yield instruction(EXIT.WRMSR, 2);
+    yield wrmsr(cpu, msr, value);
     expect(cpu.injected).toBe(null);
   };
-  yield* write(0x1b, 0xfee0_0c00 | 0x100);
+  yield* write(0x1b, 0xfee0_0d00);
   yield* write(0x80f, 0x1ff);
   yield* write(0x83e, 0xb);
   yield* write(0x832, vector);
@@ -162,10 +159,7 @@ test("IA32_SPEC_CTRL and IA32_PRED_CMD take their defined bits where the guest h
   await guest(
     function* (cpu) {
       const write = function* (msr: number, value: bigint): Generator<GuestExit, boolean, void> {
-        cpu.set(R.RCX, msr);
-        cpu.set(R.RAX, value & 0xffff_ffffn);
-        cpu.set(R.RDX, value >> 32n);
-        yield instruction(EXIT.WRMSR, 2);
+        yield wrmsr(cpu, msr, value);
         return cpu.injected === null;
       };
       expect(yield* write(0x48, 1n)).toBe(true);

@@ -39,9 +39,15 @@ function flatData(cpu: Vcpu, dpl: number): void {
 }
 
 /** CR0 and its shadow, as a guest that may write all of it would leave them. */
-function setCr0(cpu: Vcpu, bits: bigint): void {
+export function setCr0(cpu: Vcpu, bits: bigint): void {
   cpu.write(F.GUEST_CR0, cpu.read(F.GUEST_CR0) | bits);
   cpu.write(CR0_SHADOW, cpu.read(CR0_SHADOW) | bits);
+}
+
+/** The same for bits that go. */
+export function clearCr0(cpu: Vcpu, bits: bigint): void {
+  cpu.write(F.GUEST_CR0, cpu.read(F.GUEST_CR0) & ~bits);
+  cpu.write(CR0_SHADOW, cpu.read(CR0_SHADOW) & ~bits);
 }
 
 /** 64-bit mode at privilege `dpl`: the first 4 MiB identity-mapped by 2 MiB user pages, at FFFF800000000000H as well. */
@@ -71,9 +77,7 @@ export function enterProtected(cpu: Vcpu, dpl = 0): void {
 
 /** Real mode with CS:0 at `base`. */
 export function enterReal(cpu: Vcpu, base: number): void {
-  const cr0 = cpu.read(F.GUEST_CR0) & ~(CR0_PE | CR0_PG);
-  cpu.write(F.GUEST_CR0, cr0);
-  cpu.write(CR0_SHADOW, cpu.read(CR0_SHADOW) & ~(CR0_PE | CR0_PG));
+  clearCr0(cpu, CR0_PE | CR0_PG);
   for (const s of [Seg.ES, Seg.SS, Seg.DS, Seg.FS, Seg.GS]) setSegment(cpu, s, 0, 0n, 0xffff, 0x93);
   setSegment(cpu, Seg.CS, base >> 4, BigInt(base), 0xffff, 0x9b);
   cpu.write(F.GUEST_RIP, 0);

@@ -1,7 +1,7 @@
 // RDMSR and WRMSR: each MSR that a guest has, what it takes and what it refuses, and no other.
 
 import { expect, test } from "vitest";
-import { EXIT, guest, instruction, R, type Vcpu } from "../../fake/guest.ts";
+import { EXIT, guest, instruction, R, type Vcpu, wrmsr } from "../../fake/guest.ts";
 import { processors } from "../../fake/profiles/processors.ts";
 import type { GuestExit } from "../../fake/vmx.ts";
 import { enterLong, GUEST_EFER } from "./mode.ts";
@@ -27,11 +27,8 @@ function* read(cpu: Vcpu, msr: number): Generator<GuestExit, bigint | null, void
 
 /** False for #GP. */
 function* write(cpu: Vcpu, msr: number, value: bigint): Generator<GuestExit, boolean, void> {
-  cpu.set(R.RCX, msr);
-  cpu.set(R.RAX, value & 0xffff_ffffn);
-  cpu.set(R.RDX, value >> 32n);
   const rip = cpu.rip;
-  yield instruction(EXIT.WRMSR, 2);
+  yield wrmsr(cpu, msr, value);
   if (cpu.injected) expect([cpu.injected.vector, cpu.injected.error, cpu.rip]).toEqual([GP, 0, rip]);
   else expect(cpu.rip).toBe(rip + 2n);
   return cpu.injected === null;

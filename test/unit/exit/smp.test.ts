@@ -1,31 +1,15 @@
 // INIT, start-up IPIs and interrupts between vCPUs, through the whole core.
 
 import { expect, test } from "vitest";
-import { EXIT, F, guest, instruction, R, type Vcpu } from "../../fake/guest.ts";
-import type { GuestExit } from "../../fake/vmx.ts";
-
-/** Writes the xAPIC's ICR through WRMSR in x2APIC mode: one exit. */
-function icr(cpu: Vcpu, value: bigint): GuestExit {
-  cpu.set(R.RCX, 0x830);
-  cpu.set(R.RAX, value & 0xffff_ffffn);
-  cpu.set(R.RDX, value >> 32n);
-  return instruction(EXIT.WRMSR, 2);
-}
-
-function x2apic(cpu: Vcpu): GuestExit {
-  cpu.set(R.RCX, 0x1b);
-  cpu.set(R.RAX, 0xfee0_0d00);
-  cpu.set(R.RDX, 0);
-  return instruction(EXIT.WRMSR, 2);
-}
+import { EXIT, F, guest, INIT_1, R, SIPI_1, wrmsr } from "../../fake/guest.ts";
 
 test("a start-up IPI begins in real mode at its page", async () => {
   let started = false;
   const { ended } = await guest(
     function* (cpu) {
-      yield x2apic(cpu);
-      yield icr(cpu, (1n << 32n) | 0x4500n);
-      yield icr(cpu, (1n << 32n) | 0x4608n);
+      yield wrmsr(cpu, 0x1b, 0xfee0_0d00);
+      yield wrmsr(cpu, 0x830, INIT_1);
+      yield wrmsr(cpu, 0x830, SIPI_1);
       for (let i = 0; i < 100 && !started; i++) yield { reason: EXIT.PAUSE, length: 2 };
       expect(started).toBe(true);
     },

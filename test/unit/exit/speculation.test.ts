@@ -2,7 +2,7 @@
 // processor's profile asks for them. The instructions of switch.asm itself are looked at in the built image.
 
 import { expect, test } from "vitest";
-import { EXIT, guest, instruction, R, type Vcpu } from "../../fake/guest.ts";
+import { EXIT, guest, instruction, R, type Vcpu, wrmsr } from "../../fake/guest.ts";
 import { cascadeLake, nehalem, sapphireRapids, skylake } from "../../fake/profiles/processors.ts";
 import type { GuestExit } from "../../fake/vmx.ts";
 
@@ -14,10 +14,7 @@ const auto = { commandLine: "mitigations=auto" };
 const flags = (cpu: Vcpu) => cpu.record.entryFlags as number;
 
 function* writeSpecCtrl(cpu: Vcpu, value: bigint): Generator<GuestExit, void, void> {
-  cpu.set(R.RCX, 0x48);
-  cpu.set(R.RAX, value);
-  cpu.set(R.RDX, 0);
-  yield instruction(EXIT.WRMSR, 2);
+  yield wrmsr(cpu, 0x48, value);
   expect(cpu.injected).toBe(null);
 }
 

@@ -8,11 +8,13 @@ import {
   baseField,
   CR0_SHADOW,
   CR4_SHADOW,
+  clearCr0,
   enterProtected,
   GDTR,
   limitField,
   Seg,
   selectorField,
+  setCr0,
   setSegment,
 } from "./mode.ts";
 
@@ -322,8 +324,7 @@ function enablePaging(cpu: Vcpu): void {
   cpu.poke(PD, BigInt(PT) | 7n, 4);
   cpu.write(F.GUEST_CR3, PD);
   cpu.write(F.GUEST_CR4, cpu.read(F.GUEST_CR4) | CR4_PSE);
-  cpu.write(F.GUEST_CR0, cpu.read(F.GUEST_CR0) | CR0_PG | 0x1_0000n);
-  cpu.write(CR0_SHADOW, cpu.read(CR0_SHADOW) | CR0_PG | 0x1_0000n);
+  setCr0(cpu, CR0_PG | 0x1_0000n);
 }
 
 test("under paging: a TSS across two pages, CR3 from the new task, and its faults as #PF", async () => {
@@ -351,8 +352,7 @@ test("under paging: a TSS across two pages, CR3 from the new task, and its fault
     expect(cpu.injected).toBe(null);
     expect([cpu.rip, cpu.read(F.GUEST_CR3), cpu.get(R.RAX)]).toEqual([0x12_3456n, BigInt(PD + 0x4000), 0xa0n]);
     setUp(cpu);
-    cpu.write(F.GUEST_CR0, cpu.read(F.GUEST_CR0) & ~CR0_PG);
-    cpu.write(CR0_SHADOW, cpu.read(CR0_SHADOW) & ~CR0_PG);
+    clearCr0(cpu, CR0_PG);
   });
 });
 
@@ -374,8 +374,7 @@ test("an old TSS across two pages is written whole or not at all", async () => {
     expect(cpu.injected).toBe(null);
     expect([cpu.peek(across + 0x20, 4), cpu.peek(across + 0x5c, 4)]).toEqual([0x11_0007n, 0x10n]);
     setUp(cpu);
-    cpu.write(F.GUEST_CR0, cpu.read(F.GUEST_CR0) & ~CR0_PG);
-    cpu.write(CR0_SHADOW, cpu.read(CR0_SHADOW) & ~CR0_PG);
+    clearCr0(cpu, CR0_PG);
   });
 });
 
@@ -389,8 +388,7 @@ test("under PAE paging the PDPTEs come with CR3, and a reserved bit in them is #
     cpu.write(F.GUEST_CR3, table);
     cpu.write(F.GUEST_CR4, cpu.read(F.GUEST_CR4) | 0x20n);
     cpu.write(CR4_SHADOW, cpu.read(CR4_SHADOW) | 0x20n);
-    cpu.write(F.GUEST_CR0, cpu.read(F.GUEST_CR0) | CR0_PG);
-    cpu.write(CR0_SHADOW, cpu.read(CR0_SHADOW) | CR0_PG);
+    setCr0(cpu, CR0_PG);
     cpu.poke(NEW_TSS + 0x1c, BigInt(table + 0x20), 4);
     cpu.poke(table + 0x20, BigInt(table + 0x1000) | 3n);
     yield switchTo(NEW, JMP);
@@ -403,7 +401,6 @@ test("under PAE paging the PDPTEs come with CR3, and a reserved bit in them is #
     expect(cpu.injected).toBe(null);
     expect([cpu.read(F.GUEST_CR3), cpu.read(0x280a)]).toEqual([BigInt(table + 0x20), BigInt(table + 0x1000) | 1n]);
     setUp(cpu);
-    cpu.write(F.GUEST_CR0, cpu.read(F.GUEST_CR0) & ~CR0_PG);
-    cpu.write(CR0_SHADOW, cpu.read(CR0_SHADOW) & ~CR0_PG);
+    clearCr0(cpu, CR0_PG);
   });
 });

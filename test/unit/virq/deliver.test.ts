@@ -3,7 +3,7 @@
 // Virtual-Interrupt Delivery", "TPR Virtualization".
 
 import { describe, expect, test } from "vitest";
-import { EXIT, F, guest, instruction, R, type Vcpu } from "../../fake/guest.ts";
+import { EXIT, F, guest, out, R, type Vcpu, wrmsr } from "../../fake/guest.ts";
 import { bochs } from "../../fake/profiles/bochs.ts";
 import type { GuestExit } from "../../fake/vmx.ts";
 
@@ -14,18 +14,6 @@ const WINDOW = 4n;
 const NMI_WINDOW = 1n << 22n;
 const IOAPIC = 0xfec0_0000;
 const COM1 = 0x3f8;
-
-function wrmsr(cpu: Vcpu, msr: number, value: bigint | number): GuestExit {
-  cpu.set(R.RCX, msr);
-  cpu.set(R.RAX, BigInt(value) & 0xffff_ffffn);
-  cpu.set(R.RDX, BigInt(value) >> 32n);
-  return instruction(EXIT.WRMSR, 2);
-}
-
-function out(cpu: Vcpu, port: number, value: number): GuestExit {
-  cpu.set(R.RAX, value);
-  return instruction(EXIT.IO, 1, { qualification: BigInt(port << 16) });
-}
 
 /** MOV [EAX], EBX where nothing is mapped. */
 function store(cpu: Vcpu, gpa: number, value: number): GuestExit {
@@ -38,6 +26,19 @@ function store(cpu: Vcpu, gpa: number, value: number): GuestExit {
 function* x2apic(cpu: Vcpu): Generator<GuestExit, void, void> {
   yield wrmsr(cpu, MSR.APIC_BASE, 0xfee0_0d00);
   yield wrmsr(cpu, MSR.SVR, 0x1ff);
+}
+
+/** LINT0 takes ExtINT; the master 8259 has base 20H and lets IRQ 4 through. */
+function* use8259(cpu: Vcpu): Generator<GuestExit, void, void> {
+  yield wrmsr(cpu, MSR.LINT0, 0x700);
+  for (const [port, value] of [
+    [0x20, 0x11],
+    [0x21, 0x20],
+    [0x21, 4],
+    [0x21, 1],
+    [0x21, 0xef],
+  ])
+    yield out(cpu, port, value);
 }
 
 /** The UART's transmitter interrupt: IRQ 4, as long as it is enabled. */
@@ -149,15 +150,7 @@ describe("by injection", () => {
   test("the 8259's interrupt goes before the APIC's, which gets a window", async () => {
     await guest(function* (cpu) {
       yield* x2apic(cpu);
-      yield wrmsr(cpu, MSR.LINT0, 0x700);
-      for (const [port, value] of [
-        [0x20, 0x11],
-        [0x21, 0x20],
-        [0x21, 4],
-        [0x21, 1],
-        [0x21, 0xef],
-      ])
-        yield out(cpu, port, value);
+      yield* use8259(cpu);
       shut(cpu);
       yield* raiseUart(cpu);
       expect([cpu.injected, controls(cpu, WINDOW)]).toEqual([null, true]);
@@ -213,15 +206,7 @@ describe("by virtual-interrupt delivery", () => {
   test("the 8259's interrupt is injected", async () => {
     await guest(function* (cpu) {
       yield* x2apic(cpu);
-      yield wrmsr(cpu, MSR.LINT0, 0x700);
-      for (const [port, value] of [
-        [0x20, 0x11],
-        [0x21, 0x20],
-        [0x21, 4],
-        [0x21, 1],
-        [0x21, 0xef],
-      ])
-        yield out(cpu, port, value);
+      yield* use8259(cpu);
       shut(cpu);
       yield* raiseUart(cpu);
       expect([cpu.injected, controls(cpu, WINDOW)]).toEqual([null, true]);

@@ -1,7 +1,18 @@
 // A trap of the core while it serves a VM ends that VM, and no other.
 
 import { expect, test } from "vitest";
-import { EXIT, guest, instruction, kernelImage, R, type Script, type Vcpu } from "../../fake/guest.ts";
+import {
+  EXIT,
+  guest,
+  INIT_1,
+  instruction,
+  kernelImage,
+  R,
+  type Script,
+  SIPI_1,
+  type Vcpu,
+  wrmsr,
+} from "../../fake/guest.ts";
 import { struct } from "../../fake/layout.ts";
 import { logLines } from "../../fake/log.ts";
 import { machine } from "../../fake/machine.ts";
@@ -47,17 +58,10 @@ test.each([1, 2])("on %i CPUs the VM ends with a report, and the other goes on",
   expect(log.at(-2)).toContain("ended: failure");
 });
 
-function wrmsr(cpu: Vcpu, msr: number, low: number, high = 0) {
-  cpu.set(R.RCX, msr);
-  cpu.set(R.RAX, low);
-  cpu.set(R.RDX, high);
-  return instruction(EXIT.WRMSR, 2);
-}
-
 /** INIT and start-up IPI for vCPU 1, which then runs on CPU 1 until it sleeps. */
 function* startOther(cpu: Vcpu) {
   yield wrmsr(cpu, 0x1b, 0xfee0_0d00);
-  for (const command of [0x4500, 0x4608]) yield wrmsr(cpu, 0x830, command, 1);
+  for (const command of [INIT_1, SIPI_1]) yield wrmsr(cpu, 0x830, command);
   cpu.m.settle();
 }
 

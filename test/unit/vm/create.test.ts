@@ -1,16 +1,7 @@
 // A VM's memory: whatever becomes of it, and wherever its creation fails, all of it comes back.
 
 import { beforeAll, describe, expect, test } from "vitest";
-import {
-  EXIT,
-  type GuestOptions,
-  guest,
-  instruction,
-  kernelImage,
-  R,
-  type Script,
-  type Vcpu,
-} from "../../fake/guest.ts";
+import { EXIT, type GuestOptions, guest, instruction, kernelImage, out, type Script } from "../../fake/guest.ts";
 import type { GuestExit } from "../../fake/vmx.ts";
 
 const MIB = 1024 * 1024;
@@ -37,11 +28,6 @@ async function freeAfter(script: Script, options: GuestOptions = {}): Promise<{ 
     { modules: [OTHER], ...options },
   );
   return { free: log.find((line) => line.startsWith("memory: free")) ?? "nobody said", log };
-}
-
-function out(cpu: Vcpu, port: number, value: number): GuestExit {
-  cpu.set(R.RAX, value);
-  return instruction(EXIT.IO, 1, { qualification: BigInt(port << 16) });
 }
 
 describe("what is free in the end does not depend on the guest that was there:", () => {

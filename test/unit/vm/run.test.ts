@@ -1,7 +1,7 @@
 // The run loop: what ends a HLT, how timers and slices end a stay, and how VMs share a CPU.
 
 import { describe, expect, test } from "vitest";
-import { EXIT, F, guest, instruction, kernelImage, R, type Script, type Vcpu } from "../../fake/guest.ts";
+import { EXIT, F, guest, INIT_1, kernelImage, type Script, SIPI_1, type Vcpu, wrmsr } from "../../fake/guest.ts";
 import type { GuestExit } from "../../fake/vmx.ts";
 
 const IF = 0x202n;
@@ -9,13 +9,6 @@ const TF = 0x100n;
 const BS = 0x4000n;
 const HLT = { reason: EXIT.HLT, length: 1 };
 const pause = { reason: EXIT.PAUSE, length: 2 };
-
-function wrmsr(cpu: Vcpu, msr: number, low: number | bigint, high: number | bigint = 0): GuestExit {
-  cpu.set(R.RCX, msr);
-  cpu.set(R.RAX, low);
-  cpu.set(R.RDX, high);
-  return instruction(EXIT.WRMSR, 2);
-}
 
 function* x2apic(cpu: Vcpu): Generator<GuestExit, void, void> {
   yield wrmsr(cpu, 0x1b, 0xfee0_0d00);
@@ -28,7 +21,7 @@ describe("HLT", () => {
       yield* x2apic(cpu);
       yield wrmsr(cpu, 0x832, 0x4_00ee); // TSC-deadline mode
       const guestTsc = BigInt.asUintN(64, BigInt(cpu.m.clock.ticks) + cpu.read(0x2010)) + 1_000_000n;
-      yield wrmsr(cpu, 0x6e0, guestTsc & 0xffff_ffffn, guestTsc >> 32n);
+      yield wrmsr(cpu, 0x6e0, guestTsc);
       cpu.write(F.GUEST_RFLAGS, IF);
       yield HLT;
       expect(cpu.injected).toEqual({ vector: 0xee, type: 0, error: null, length: 0 });
@@ -86,7 +79,7 @@ describe("HLT", () => {
     await guest(
       function* (cpu) {
         yield* x2apic(cpu);
-        for (const command of [0x4500, 0x4608]) yield wrmsr(cpu, 0x830, command, 1);
+        for (const command of [INIT_1, SIPI_1]) yield wrmsr(cpu, 0x830, command);
         cpu.write(F.GUEST_RFLAGS, 2);
         yield HLT;
         expect(cpu.injected).toEqual({ vector: 2, type: 2, error: null, length: 0 });
@@ -95,7 +88,7 @@ describe("HLT", () => {
         others: [
           function* (cpu) {
             yield* x2apic(cpu);
-            yield wrmsr(cpu, 0x830, 0x4400, 0); // NMI to vCPU 0
+            yield wrmsr(cpu, 0x830, 0x4400); // NMI to vCPU 0
             for (;;) yield pause;
           },
         ],
@@ -108,7 +101,7 @@ describe("HLT", () => {
     await guest(
       function* (cpu) {
         yield* x2apic(cpu);
-        for (const command of [0x4500, 0x4608]) yield wrmsr(cpu, 0x830, command, 1);
+        for (const command of [INIT_1, SIPI_1]) yield wrmsr(cpu, 0x830, command);
         cpu.setApic(0x80, 0x60); // TPR
         cpu.write(F.GUEST_RFLAGS, IF);
         yield HLT;
@@ -119,10 +112,10 @@ describe("HLT", () => {
         others: [
           function* (cpu) {
             yield* x2apic(cpu);
-            yield wrmsr(cpu, 0x830, 0x4051, 0);
+            yield wrmsr(cpu, 0x830, 0x4051);
             for (let i = 0; i < 5; i++) yield pause;
             expect(woken).toBe(false);
-            yield wrmsr(cpu, 0x830, 0x4071, 0);
+            yield wrmsr(cpu, 0x830, 0x4071);
             for (;;) yield pause;
           },
         ],
@@ -135,7 +128,7 @@ describe("HLT", () => {
     const { ended } = await guest(
       function* (cpu) {
         yield* x2apic(cpu);
-        for (const command of [0x4500, 0x4608]) yield wrmsr(cpu, 0x830, command, 1);
+        for (const command of [INIT_1, SIPI_1]) yield wrmsr(cpu, 0x830, command);
         cpu.write(F.GUEST_RFLAGS, 2);
         yield HLT;
         expect.unreachable("vCPU 0 came back");
@@ -218,7 +211,7 @@ describe("VMs that share a CPU", () => {
           cpu.write(F.GUEST_RFLAGS, IF);
           for (let i = 0; i < 10; i++) {
             const at = BigInt.asUintN(64, BigInt(cpu.m.clock.ticks) + cpu.read(0x2010)) + BigInt(7 * MS);
-            yield wrmsr(cpu, 0x6e0, at & 0xffff_ffffn, at >> 32n);
+            yield wrmsr(cpu, 0x6e0, at);
             yield HLT;
             late.push(Number(BigInt.asUintN(64, BigInt(cpu.m.clock.ticks) + cpu.read(0x2010)) - at));
             yield wrmsr(cpu, 0x80b, 0);
