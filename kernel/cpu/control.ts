@@ -65,7 +65,7 @@ export const XCR0_AVX: u64 = 1 << 2;
 export const HOST_PAT: u64 = 0x0007_0501_0007_0406;
 
 /** A bit of CR4 and the feature without which it must stay clear. */
-const CR4_ENTRIES: u32 = 9;
+const CR4_ENTRIES: u32 = 8;
 const cr4Bits: usize = memory.data<u32>([
   Feature.MCE,
   6,
@@ -77,8 +77,6 @@ const cr4Bits: usize = memory.data<u32>([
   10,
   Feature.UMIP,
   11,
-  Feature.XSAVE,
-  18,
   Feature.SMEP,
   20,
   Feature.SMAP,
@@ -87,9 +85,18 @@ const cr4Bits: usize = memory.data<u32>([
   3,
 ]);
 
+/**
+ * Whether the host sets CR4.OSXSAVE. Only vCPUs have state that XSAVE keeps, so a processor without VMX does not
+ * need it; QEMU refuses the bit on models that have XSAVE and none of its extensions (CPUID leaf 0DH, sub-leaf 1),
+ * and its refusal is a loop at MOV to CR4 where a processor would give #GP.
+ */
+function usesXsave(): bool {
+  return has(Feature.XSAVE) && has(Feature.VMX);
+}
+
 /** CR4 of the host: everything of the table that all CPUs have. LASS stays 0: linear memory is in the low half. */
 export function hostCr4(): u64 {
-  let cr4 = CR4_PAE;
+  let cr4 = usesXsave() ? CR4_PAE | CR4_OSXSAVE : CR4_PAE;
   for (let i: u32 = 0; i < CR4_ENTRIES; i++) {
     const at = cr4Bits + ((<usize>i) << 3);
     if (has(<Feature>load<u32>(at))) cr4 |= (<u64>1) << load<u32>(at, 4);
@@ -109,5 +116,5 @@ export function setControls(): void {
   writeCr4((readCr4() & CR4_VMXE) | (hostCr4() & ~CR4_PGE));
   writeCr4((readCr4() & CR4_VMXE) | hostCr4());
   if (has(Feature.PAT)) wrmsr(Msr.IA32_PAT, HOST_PAT);
-  if (has(Feature.XSAVE)) xsetbv(0, XCR0_X87);
+  if (usesXsave()) xsetbv(0, XCR0_X87);
 }
