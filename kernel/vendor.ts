@@ -3,7 +3,7 @@
 
 // Processor: probe() once, enableCpu() on each CPU.
 export { disableCpu, enableCpu, probe, unrestrictedGuest } from "./vmx/enable";
-export { hasRdtscp, hostMicrocode, hostXcr0, readHostFeatures, xsaveBytes } from "./vmx/hostfeature";
+export { hasRdtscp, hasXsavec, hostMicrocode, hostXcr0, readHostFeatures, xsaveBytes } from "./vmx/hostfeature";
 export { hasInvpcid, hasStringInfo, isDebugPending } from "./vmx/register";
 
 // vCPU: its control structure. `loadVmcs` makes it current on this CPU (everything below needs that);

@@ -179,6 +179,8 @@ export declare function udiv128(high: u64, low: u64, divisor: u64): u64;
 // ---- Floating-point and vector state (moved, never computed with)
 
 export declare function xsave(ptr: usize, mask: u64): void;
+/** XSAVE in compacted form; #UD unless the processor has XSAVEC. */
+export declare function xsavec(ptr: usize, mask: u64): void;
 export declare function xrstor(ptr: usize, mask: u64): void;
 export declare function fxsave(ptr: usize): void;
 export declare function fxrstor(ptr: usize): void;

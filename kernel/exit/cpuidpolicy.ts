@@ -49,6 +49,7 @@ export const LEAF7_EBX_TSC_ADJUST: u32 = 1 << 1;
 export const LEAF7_EBX_INVPCID: u32 = 1 << 10;
 export const LEAF7_ECX_RDPID: u32 = 1 << 22;
 export const LEAF7_EDX_SPEC: u32 = (1 << 26) | (1 << 27) | (1 << 29) | (1 << 31);
+export const LEAFD1_EAX_XSAVEC: u32 = 1 << 1;
 export const EXT1_EDX_RDTSCP: u32 = 1 << 27;
 
 // Ranges of leaves, and where their entries of 16 bytes stand in a vCPU's table.

@@ -8,7 +8,7 @@ import { Mitigation, mitigations } from "../cpu/mitigation";
 import { Status } from "../lib/status";
 import { arenaAlloc } from "../vcpu/vm";
 import { Vcpu } from "../vcpu/vcpu";
-import { hasInvpcid, hasRdtscp, hostXcr0 } from "../vendor";
+import { hasInvpcid, hasRdtscp, hasXsavec, hostXcr0 } from "../vendor";
 import { KVM_FEATURES } from "../vdev/kvmclock";
 import { findSubleaf, standardSize, SUB_BYTES, updateXsaveLeaf } from "./cpuid";
 import {
@@ -31,6 +31,7 @@ import {
   LEAF7_EBX_TSC_ADJUST,
   LEAF7_ECX_RDPID,
   LEAF7_EDX_SPEC,
+  LEAFD1_EAX_XSAVEC,
   MAX_BASIC,
   PLAIN_ENTRIES,
   POLICY,
@@ -143,6 +144,8 @@ function adjustXsave(vcpu: Vcpu): void {
     const at = findSubleaf(vcpu, 0xd, i);
     if (at && ((offered >> <u64>i) & 1) == 0) set(at, 0, 0, 0, 0);
   }
+  const more = findSubleaf(vcpu, 0xd, 1);
+  if (more && !hasXsavec()) setBits(more, LEAFD1_EAX_XSAVEC, false);
   updateXsaveLeaf(vcpu);
 }
 

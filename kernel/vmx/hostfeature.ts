@@ -1,16 +1,20 @@
 // What the processor has of the state that guests carry. Read once on the boot CPU.
 
+import { Feature, has } from "../cpu/feature";
 import { cpuid, rdmsrSafe } from "../cpu/insn";
+import * as log from "../lib/log";
+import { storesCompacted } from "./compacted";
 
 @unmanaged
 class HostFeature {
   xcr0: u64; // components that XCR0 may enable for guests; 0: no XSAVE
   xsaveBytes: u32; // size of an area that holds all of them
   rdtscp: u32;
+  xsavec: u32; // XSAVEC is there and stores what XRSTOR finds
   microcode: u64; // IA32_BIOS_SIGN_ID
 }
 
-const PLACE: usize = memory.data(24, 8);
+const PLACE: usize = memory.data(32, 8);
 const OUT: usize = memory.data(16, 8);
 const CPUID_ECX_XSAVE: u32 = 1 << 26;
 const CPUID_EDX_RDTSCP: u32 = 1 << 27;
@@ -47,6 +51,9 @@ function readXsave(f: HostFeature): void {
     if (end > bytes) bytes = end;
   }
   f.xsaveBytes = bytes;
+  f.xsavec = storesCompacted(f.xcr0) ? 1 : 0;
+  if (!f.xsavec && has(Feature.XSAVEC))
+    log.warn("cpu", "XSAVEC does not store where XRSTOR looks: guests do without it");
 }
 
 export function hostXcr0(): u64 {
@@ -57,6 +64,11 @@ export function xsaveBytes(): u32 {
 }
 export function hasRdtscp(): bool {
   return feature().rdtscp != 0;
+}
+
+/** Whether guests may use XSAVEC. */
+export function hasXsavec(): bool {
+  return feature().xsavec != 0;
 }
 
 /** IA32_BIOS_SIGN_ID: the microcode revision in bits 63:32. */

@@ -266,9 +266,16 @@ export function intrinsics(m: Machine): Record<string, Intrinsic> {
       if (ptr & 63) throw new GeneralProtection("XSAVE area is not 64-byte aligned");
       saveState(ptr, xcr0Mask(mask));
     },
+    xsavec(ptr: number, mask: bigint) {
+      if (!(now().cr4 & OSXSAVE) || !((now().profile.cpuid["d.1"]?.[0] ?? 0) & 2)) throw new UndefinedOpcode("XSAVEC");
+      if (ptr & 63) throw new GeneralProtection("XSAVEC area is not 64-byte aligned");
+      saveCompacted(ptr, xcr0Mask(mask));
+    },
     xrstor(ptr: number, mask: bigint) {
       if (!(now().cr4 & OSXSAVE)) throw new UndefinedOpcode("XRSTOR without CR4.OSXSAVE");
       if (ptr & 63) throw new GeneralProtection("XRSTOR area is not 64-byte aligned");
+      if (view().getBigUint64(ptr + 520, true))
+        throw new GeneralProtection("XRSTOR: only the standard form is modelled");
       const present = view().getBigUint64(ptr + 512, true);
       if (present & ~now().xcr0) throw new GeneralProtection(`XSTATE_BV ${hex(present)} beyond XCR0`);
       for (const [bit, offset, bytes] of components(xcr0Mask(mask))) {
@@ -310,6 +317,22 @@ export function intrinsics(m: Machine): Record<string, Intrinsic> {
     }
     const old = view().getBigUint64(ptr + 512, true);
     view().setBigUint64(ptr + 512, (old & ~mask) | mask, true);
+  }
+
+  /** Components in use, one behind the other; each that is asked for has its place. */
+  function saveCompacted(ptr: number, mask: bigint): void {
+    const { fpu, profile } = now();
+    let present = 0n;
+    let next = profile.compactedFrom ?? 576;
+    for (const [bit, offset, bytes] of components(mask)) {
+      const state = fpu.subarray(offset, offset + bytes);
+      const inUse = bit <= 2n || state.some((byte) => byte !== 0);
+      if (inUse) present |= bit;
+      if (inUse) new Uint8Array(m.memory.buffer).set(state, bit <= 2n ? ptr + offset : ptr + next);
+      if (bit > 2n) next += bytes;
+    }
+    view().setBigUint64(ptr + 512, present, true);
+    view().setBigUint64(ptr + 520, mask | (1n << 63n), true);
   }
 
   return table as unknown as Record<string, Intrinsic>;

@@ -34,6 +34,14 @@ test("sleepers, timers, interrupt controllers and vector state, four guests on t
   expect(result.exit).toBe("ended");
 });
 
+test("two vCPUs on one CPU keep all of their vector state, with AVX-512 and without", async () => {
+  for (const model of ["corei7_skylake_x", "corei7_haswell_4770"]) {
+    const result = await runGuests(["vector cpus=2", "fpu"], { model, append: "apicv=off" });
+    expectPass(result, ["vector", "fpu"]);
+    expect(result.serial.includes("vector| AVX-512 is on")).toBe(model === "corei7_skylake_x");
+  }
+});
+
 test("a guest with two vCPUs sends itself IPIs beside others", async () => {
   const result = await runGuests(["ipi cpus=2", "ioapic", "selfmod"], { cpus: 2, model: "corei7_haswell_4770" });
   expectPass(result, ["ipi", "ioapic", "selfmod"]);

@@ -98,7 +98,7 @@ test(
   async () => {
     const two: Guest = { name: "two", file: "bzImage", cpus: 2, selftest: "selftest" };
     const one: Guest = { name: "one", file: "vmlinux", cpus: 1, selftest: "selftest=reboot" };
-    const { serial, exit, detail } = await runLinux([two, one]);
+    const { serial, exit, detail } = await runLinux([two, one], { model: "corei7_skylake_x" });
     expect(exit, detail + serial.slice(-3000)).toBe("ended");
     // The sleeps of two guests on one CPU wait for each other's turns: their length is judged where a guest is alone.
     for (const guest of [two, one]) {

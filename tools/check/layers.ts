@@ -61,7 +61,7 @@ export const INTRINSIC_USERS: { intrinsics: RegExp; paths: string[] }[] = [
   { intrinsics: /^(invlpg|wbinvd|clflush)$/, paths: ["kernel/mm"] },
   { intrinsics: /^(loadDescriptors|unwind|injectFault)$/, paths: ["kernel/mm/descriptor.ts", "drivers/fault.ts"] },
   { intrinsics: /^(vm(x|c|p|r|w|e)|inv(ept|vpid))/, paths: ["kernel/vmx"] },
-  { intrinsics: /^(f?xsave|f?xrstor|clts)$/, paths: ["kernel/vmx"] },
+  { intrinsics: /^(f?xsave|xsavec|f?xrstor|clts)$/, paths: ["kernel/vmx"] },
   { intrinsics: /^(raiseNmi|raiseMachineCheck)$/, paths: ["kernel/exit/exception.ts"] },
   {
     intrinsics: /^(cli|sti|idle|hlt|halt|takeInterrupts|readFlags)$/,

@@ -298,6 +298,7 @@ const ROWS: Intrinsic[] = [
 
   // Floating-point and vector state
   row(["xsave", "iI:", WRITES], { in: ["r", "rax"], clobbers: ["rdx"], asm: [...SPLIT, "xsave64 [%0d]"] }),
+  row(["xsavec", "iI:", WRITES], { in: ["r", "rax"], clobbers: ["rdx"], asm: [...SPLIT, "xsavec64 [%0d]"] }),
   row(["xrstor", "iI:", READS], { in: ["r", "rax"], clobbers: ["rdx"], asm: [...SPLIT, "xrstor64 [%0d]"] }),
   row(["fxsave", "i:", WRITES], { asm: ["fxsave64 [%0d]"] }),
   row(["fxrstor", "i:", READS], { asm: ["fxrstor64 [%0d]"] }),

@@ -11,6 +11,8 @@ export interface Profile {
   /** Key: MSR number in hexadecimal. Reads of MSRs that are neither here nor modelled raise #GP. */
   msrs: Record<string, bigint>;
   tscKhz: number;
+  /** Where XSAVEC stores the first component behind the header; 576 by the manual. */
+  compactedFrom?: number;
 }
 
 /** "Genu", "ineI", "ntel" as CPUID leaf 0 returns them. */

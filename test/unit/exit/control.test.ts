@@ -2,6 +2,7 @@
 
 import { expect, test } from "vitest";
 import { EXIT, F, guest, instruction, R, type Vcpu, wrmsr } from "../../fake/guest.ts";
+import { bochs } from "../../fake/profiles/bochs.ts";
 import type { GuestExit } from "../../fake/vmx.ts";
 import {
   accessField,
@@ -233,6 +234,22 @@ test("CR4.OSXSAVE shows in CPUID, and XSETBV takes only what XCR0 can be", async
     expect(yield* xsetbv(0, 1n)).toBe(null);
     expect(yield* size()).toBe(576n);
   });
+});
+
+test.each([
+  ["is offered where it stores by the manual", 576, 7n],
+  ["is not offered where XRSTOR would not find what it stored", 416, 5n],
+])("XSAVEC %s", async (_what, compactedFrom, features) => {
+  const { log } = await guest(
+    function* (cpu) {
+      cpu.set(R.RAX, 0xd);
+      cpu.set(R.RCX, 1);
+      yield instruction(EXIT.CPUID, 2);
+      expect(cpu.get(R.RAX)).toBe(features);
+    },
+    { profile: { ...bochs("corei7_skylake_x"), compactedFrom } },
+  );
+  expect(log.some((line) => line.includes("guests do without it"))).toBe(compactedFrom !== 576);
 });
 
 test("XSETBV outside CPL 0 takes #GP", async () => {
