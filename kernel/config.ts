@@ -5,7 +5,7 @@
 // Linear memory (virtual 64 KiB and up, at its own index). The total must equal asconfig.json's
 // initialMemory (pages of 64 KiB); test/unit/config.test.ts checks it.
 export const LINEAR_START: usize = 0x0001_0000; // below it nothing is ever mapped
-export const SHARED_END: usize = 0x0040_0000; // data segments and the shared boot-time heap; part of the image
+export const SHARED_END: usize = 0x0040_0000; // data segments; part of the image
 export const PERCPU_BASE: usize = 0x0040_0000; // one block a CPU, mapped when the CPU comes up
 export const PERCPU_BYTES: usize = 0x0000_4000; // 16 KiB a CPU
 export const MAX_CPUS: u32 = 256;

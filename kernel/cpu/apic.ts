@@ -170,6 +170,10 @@ export function sendStartup(page: u32, destination: u32): void {
   send(<u32>Icr.STARTUP | <u32>Icr.ASSERT | page, destination);
 }
 
+/**
+ * Until the last interrupt has left.
+ * @repeats at most ICR_POLLS times
+ */
 function waitIdle(): void {
   for (let i: u32 = 0; i < ICR_POLLS; i++) {
     if (!(deviceload32(base + <u64>Reg.ICR_LOW) & <u32>Icr.PENDING)) return;

@@ -2,7 +2,7 @@
 // virtualisation and the EPT's APIC-access page follow.
 
 import { setPending, Pending } from "../vcpu/event";
-import { EptBit, touchEpt, unmapEpt } from "../mm/ept";
+import { EptBit, touchEpt, untouchEpt } from "../mm/ept";
 import { Vcpu } from "../vcpu/vcpu";
 import { Vm, vcpuOf } from "../vcpu/vm";
 import { ApicFeature, apicFeatures, ApicMode, eptChanged, hasDelivery, setApicMode } from "../vendor";
@@ -20,7 +20,7 @@ function followPage(vm: Vm): void {
   if (all == (vm.apicPageMapped != 0) || vm.apicAccessPa == 0) return;
   vm.apicPageMapped = all ? 1 : 0;
   if (all) touchEpt(vm.eptRoot, DEFAULT_BASE, vm.apicAccessPa, EptBit.READ | EptBit.WRITE);
-  else unmapEpt(vm.eptRoot, DEFAULT_BASE, 0x1000);
+  else untouchEpt(vm.eptRoot, DEFAULT_BASE);
   eptChanged(vm);
 }
 

@@ -245,7 +245,10 @@ function moveIf(vcpu: Vcpu, insn: Insn): bool {
   return true;
 }
 
-/** Instructions that read memory and then write a register, the flags, or the memory. */
+/**
+ * Instructions that read memory and then write a register, the flags, or the memory.
+ * @repeats at most LOCK_RETRIES times
+ */
 function executeOnMemory(vcpu: Vcpu, insn: Insn): bool {
   const alu = aluOf(vcpu);
   const flags = alu.flags;
@@ -386,6 +389,7 @@ function divideError(vcpu: Vcpu): bool {
 /**
  * MOVS, CMPS, STOS, LODS, SCAS, with their repeat prefixes. Each element is complete before the next
  * begins, so a fault or the end of this exit's share leaves RCX, RSI and RDI as the processor would.
+ * @repeats at most ELEMENTS_PER_EXIT times
  */
 function runString(vcpu: Vcpu, insn: Insn, long: bool): Emulated {
   const repeated = (insn.prefixes & (Prefix.REP | Prefix.REPNE)) != 0;

@@ -44,7 +44,10 @@ function decodedInfo(vcpu: Vcpu): u32 {
   return (size << 7) | (insn.segment << 15);
 }
 
-/** True: all elements were moved. False: a fault is queued, or the rest comes with the next exit. */
+/**
+ * True: all elements were moved. False: a fault is queued, or the rest comes with the next exit.
+ * @repeats at most MAX_ELEMENTS times
+ */
 function transfer(vcpu: Vcpu, port: u32, access: u32, segment: u32, index: u32, addressBytes: u32): bool {
   const rep = (access & PortAccess.REP) != 0;
   const bytes = access & PortAccess.SIZE_MASK;

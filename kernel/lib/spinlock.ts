@@ -31,6 +31,10 @@ export function nameLock(lock: Spinlock, name: string): void {
   lock.name = changetype<usize>(name);
 }
 
+/**
+ * Takes the lock, when it is free. What one VM owns is locked by virq/lock.ts instead.
+ * @locks shared
+ */
 export function lock(l: Spinlock): void {
   const me = self();
   while (atomic.cmpxchg<u32>(changetype<usize>(l), 0, me) != 0) {
@@ -40,7 +44,10 @@ export function lock(l: Spinlock): void {
   noteHeld(l);
 }
 
-/** Takes the lock if it is free. */
+/**
+ * Takes the lock if it is free.
+ * @locks shared
+ */
 export function tryLock(l: Spinlock): bool {
   if (atomic.cmpxchg<u32>(changetype<usize>(l), 0, self()) != 0) return false;
   noteHeld(l);

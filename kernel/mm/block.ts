@@ -319,6 +319,7 @@ export function bytesOf(owner: u32): u64 {
 /**
  * A free run of `level` for `owner`; 0 if there is none, or if splitting a larger one would take the
  * spare frames that giving memory back may need.
+ * @allocates
  */
 export function takeRun(level: u32, owner: u32): u64 {
   let l = level;
@@ -363,7 +364,10 @@ export function poolFrames(): u64 {
   return load<u64>(poolFree);
 }
 
-/** A frame of the table pools; 0 if they are empty. */
+/**
+ * A frame of the table pools; 0 if they are empty.
+ * @allocates
+ */
 export function takePoolFrame(): u64 {
   const block = headOf(POOL_LIST);
   if (!block) return 0;

@@ -448,3 +448,9 @@ export function touchEpt(root: u64, gpa: u64, hpa: u64, access: u32): Status {
   swapEntry(entryFor(table, 1, gpa), 0, leafFor(hpa & ~(<u64>0xfff), 12, access));
   return Status.OK;
 }
+
+/** Takes the 4 KiB leaf for `gpa` out again, if there is one; its tables stay. Nothing is freed and no lock is taken; the caller invalidates. */
+export function untouchEpt(root: u64, gpa: u64): void {
+  const at = parentOf(root, gpa, 1);
+  if (at) writeEntry(at, 0);
+}

@@ -107,7 +107,10 @@ export function finishBoot(): Status {
 
 // ---- Taking
 
-/** A frame for `owner`, with whatever it held before; 0 if none is left. */
+/**
+ * A frame for `owner`, with whatever it held before; 0 if none is left.
+ * @allocates
+ */
 export function allocFrame(owner: u32): u64 {
   enter();
   refill();
@@ -119,6 +122,7 @@ export function allocFrame(owner: u32): u64 {
 /**
  * A run of 2^log2Bytes (12, 21 or 30), aligned to its size; 0 if there is none. TABLE frames come one
  * at a time.
+ * @allocates
  */
 export function allocRun(owner: u32, log2Bytes: u32): u64 {
   const level = levelOf(log2Bytes);

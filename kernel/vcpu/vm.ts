@@ -134,6 +134,7 @@ export function vmAt(number: u32): Vm {
 /**
  * Takes `bytes` of zeroed memory from the VM's arena, aligned to `align` (a power of two). For use
  * while the VM is built; it is returned with the VM. 0: the arena is full.
+ * @allocates
  */
 export function arenaAlloc(vm: Vm, bytes: usize, align: usize): usize {
   const start = (<usize>vm.arenaUsed + align - 1) & ~(align - 1);

@@ -88,7 +88,10 @@ export function printByte(vm: Vm, byte: u32): void {
   }
 }
 
-/** Sends what the ring holds to the log, as lines of the VM. */
+/**
+ * Sends what the ring holds to the log, as lines of the VM.
+ * @repeats a line of the ring's less each time
+ */
 export function drainConsole(vm: Vm): void {
   const ring = changetype<ByteRing>(vm.console);
   ring.open = 0;
@@ -96,6 +99,7 @@ export function drainConsole(vm: Vm): void {
   while (ringUsed(ring)) drainLine(vm, ring);
 }
 
+/** @repeats a byte of the ring's less each time */
 function drainLine(vm: Vm, ring: ByteRing): void {
   begin(Level.INFO, "guest");
   logBytes(vm.name, vm.nameBytes);

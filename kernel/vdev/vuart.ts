@@ -141,7 +141,10 @@ function update(vm: Vm, u: Vuart): void {
   setIrq(vm, IRQ_COM1, line != 0);
 }
 
-/** Moves what the operator typed into the FIFO, as far as there is room. Under the VM's device lock. */
+/**
+ * Moves what the operator typed into the FIFO, as far as there is room. Under the VM's device lock.
+ * @repeats until the FIFO is full
+ */
 export function pumpInput(vm: Vm): void {
   const u = changetype<Vuart>(vm.vuart);
   const ring = changetype<ByteRing>(vm.input);

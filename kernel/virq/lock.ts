@@ -8,7 +8,10 @@ import { Vm } from "../vcpu/vm";
 /** Who held it is gone: everybody passes. */
 const BROKEN: u32 = 0xffff_ffff;
 
-/** Takes the VM's device lock. */
+/**
+ * Takes the VM's device lock.
+ * @locks own
+ */
 export function lockDevices(vm: Vm): void {
   if (vm.vcpuCount == 1) return;
   const at = changetype<usize>(vm) + offsetof<Vm>("lock");

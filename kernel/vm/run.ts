@@ -193,7 +193,10 @@ function entryFailed(vcpu: Vcpu, failure: u32): u32 {
   return Turn.ENDED;
 }
 
-/** Something waits, or a turn begins (`first`): the CPU's work, then what is pending for the vCPU, then delivery. */
+/**
+ * Something waits, or a turn begins (`first`): the CPU's work, then what is pending for the vCPU, then delivery.
+ * @repeats each round has taken all work bits; they come by interrupts, which are off, or by one write of another CPU each
+ */
 function attend(vcpu: Vcpu, task: Task, first: bool): u32 {
   let turn: u32 = Turn.GO_ON;
   // Work makes work: an expired timer ends the slice, a device's interrupt wakes another vCPU. All of it counts before this entry.

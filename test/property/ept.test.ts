@@ -54,7 +54,7 @@ function tables(m: Machine): bigint {
 }
 
 const change = fc.record({
-  kind: fc.constantFrom("map", "map", "unmap", "protect", "touch"),
+  kind: fc.constantFrom("map", "map", "unmap", "protect", "touch", "untouch"),
   first: fc.oneof(fc.integer({ min: 0, max: PAGES - 1 }), fc.constantFrom(0, 512, 1024, 1536)),
   count: fc.oneof(fc.integer({ min: 1, max: 700 }), fc.constantFrom(512, 1024)),
   frame: fc.oneof(fc.integer({ min: 0, max: RUN_PAGES - 1 }), fc.constantFrom(0, 512, 1024)),
@@ -95,6 +95,10 @@ test("random maps, unmaps, protects and first touches agree with a plain map, an
             const page = model.get(p);
             if (page) model.set(p, { ...page, rights: c.rights });
           }
+        } else if (c.kind === "untouch") {
+          const small = levelAt(m, root, gpa) === 1;
+          k.untouchEpt(root, gpa);
+          if (small) model.delete(c.first);
         } else {
           const status = k.touchEpt(root, gpa, hpa, c.rights);
           if (status === Status.OK && !model.has(c.first)) model.set(c.first, { hpa, rights: c.rights });
@@ -237,6 +241,10 @@ test("a first touch takes reserved tables, allocates nothing and keeps what is t
   expect(k.touchEpt(root, 0x5000n, RUN + 0x2000n, 7)).toBe(Status.OK);
   expect(tables(m)).toBe(used);
   expect([...contents(m, root, 1024)]).toEqual([[5, { hpa: RUN, rights: 7 }]]);
+  k.untouchEpt(root, 0x5000n);
+  expect(contents(m, root, 1024).size).toBe(0);
+  expect(tables(m)).toBe(used);
+  expect(k.touchEpt(root, 0x5000n, RUN + 0x3000n, 7)).toBe(Status.OK);
 });
 
 test("the EPT pointer has write-back tables of four levels", async () => {

@@ -10,7 +10,7 @@
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
-import { INTRINSICS } from "../compiler/intrinsics.ts";
+import { INTRINSICS, isVectorInstruction } from "../compiler/intrinsics.ts";
 import { readLines } from "../image/dwarf.ts";
 import { Elf, PT_LOAD } from "../image/elf.ts";
 import { lookUp, type SymbolMap } from "../image/symbolmap.ts";
@@ -307,7 +307,8 @@ class Checker {
   // ---- Hand-written code
 
   private stub(i: Instruction): void {
-    const kind = privileged(i);
+    const isVector = isVectorInstruction(i.mnemonic, i.operands.join());
+    const kind = isVector ? "vector state" : privileged(i);
     if (kind === null) return;
     const file = this.layout.stubs.findLast((r) => i.address >= r.start && i.address < r.end)?.name ?? "?";
     this.privileged.set(file, (this.privileged.get(file) ?? new Set()).add(kind));

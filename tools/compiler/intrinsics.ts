@@ -355,3 +355,18 @@ export function isWindow(constraint: Constraint): constraint is WindowName {
 export function usesScratch(row: Intrinsic): boolean {
   return row.template.some((line) => line.includes("%s"));
 }
+
+const VECTOR_MNEMONIC = /^(f\w+|xsave\w*|xrstor\w*|clts|emms|ldmxcsr|stmxcsr|v(?!m|er)\w+)$/;
+const VECTOR_REGISTER = /\b([xyz]?mm\d+|st\d?|k[0-7])\b/;
+
+/** Is it an instruction on the floating-point or vector registers, or on what they hold? Mnemonic and operands as NASM or objdump print them. */
+export function isVectorInstruction(mnemonic: string, operands: string): boolean {
+  return VECTOR_MNEMONIC.test(mnemonic) || VECTOR_REGISTER.test(operands);
+}
+
+export function touchesVectorState(row: Intrinsic): boolean {
+  return row.template.some((line) => {
+    const [mnemonic, ...operands] = line.split(/\s+/);
+    return isVectorInstruction(mnemonic as string, operands.join(" "));
+  });
+}

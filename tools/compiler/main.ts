@@ -24,6 +24,8 @@ export interface WasmInput {
 }
 
 export interface CompileOptions {
+  /** Sees the module as it was read, before the passes. */
+  inspect?: (module: Module) => void;
   target: "metal" | "hosted";
   window: "low" | "gs";
   read?: Omit<ReadOptions, "hosted">;
@@ -40,6 +42,7 @@ export function compile(input: WasmInput, options: CompileOptions): Compiled {
   const hosted = options.target === "hosted";
   const module = readModule(input.wasm, input.sourceMap, { ...options.read, hosted });
   refuseModule(module, { hosted });
+  options.inspect?.(module);
   optimize(module, options.optimize);
   return { module, ...emitModule(module, { ...options.emit, target: options.target, window: options.window }) };
 }
@@ -56,9 +59,9 @@ export interface CompiledSources extends Compiled, WasmInput {
 }
 
 /** The kernel of this tree, for metal. Throws CompileError. */
-export async function compileKernel(profile: Profile): Promise<CompiledSources> {
+export async function compileKernel(profile: Profile, inspect?: CompileOptions["inspect"]): Promise<CompiledSources> {
   const optimize = { debug: profile === "debug" };
-  return compileResult(await compileKernelSources(ROOT), { optimize, target: "metal", window: "low" });
+  return compileResult(await compileKernelSources(ROOT), { optimize, inspect, target: "metal", window: "low" });
 }
 
 // ---- The program

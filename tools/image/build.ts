@@ -10,9 +10,10 @@ import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } fr
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
 import { checkBinary, describe } from "../check/binary.ts";
+import { complaintsOf } from "../check/exitpath.ts";
 import { buildFolder, type Profile, ROOT } from "../paths.ts";
 import { type Constants, readConstants, toDefines } from "./abi.ts";
-import { type Core, compileCore } from "./core.ts";
+import { type Core, type CoreReport, compileCore } from "./core.ts";
 import { widenFileNumbers } from "./dwarf.ts";
 import { Elf } from "./elf.ts";
 import { checkStacks } from "./stack.ts";
@@ -80,8 +81,8 @@ export async function buildImage(options: BuildOptions = {}): Promise<BuildResul
   const scratch = await mkdtemp(SCRATCH);
   try {
     const [core, constants] = [options.core ?? (await compileCore(profile, scratch)), await readConstants()];
-    const overflows = core.report ? checkStacks(core.report.stack, constants) : [];
-    if (overflows.length) throw new BuildError(overflows.join("\n"));
+    const faults = core.report ? faultsOf(core.report, constants) : [];
+    if (faults.length) throw new BuildError(faults.slice(0, MAX_LINES).join("\n"));
     await assemble(core, constants, scratch);
     await link(constants, scratch);
     const buildId = await finish(scratch, core.report !== undefined);
@@ -96,6 +97,11 @@ export async function buildImage(options: BuildOptions = {}): Promise<BuildResul
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
+}
+
+/** What the call graph shows of the core that must not be. */
+function faultsOf({ stack, exitPath }: CoreReport, constants: Constants): string[] {
+  return [...checkStacks(stack, constants), ...complaintsOf(exitPath)];
 }
 
 /** NASM stubs beside the compiled core, as paths below the root. */

@@ -2,6 +2,8 @@
 
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { checkExitPath, type ExitPathReport } from "../check/exitpath.ts";
+import { readSources } from "../check/layers.ts";
 import type { FunctionReport } from "../compiler/backend/emit.ts";
 import type { StackReport } from "../compiler/backend/stack.ts";
 import { formatDiagnostic } from "../compiler/diagnostic.ts";
@@ -20,14 +22,18 @@ export interface Core {
 export interface CoreReport {
   functions: FunctionReport[];
   stack: StackReport;
+  exitPath: ExitPathReport;
 }
 
 export async function compileCore(profile: Profile, scratch: string): Promise<Core> {
-  const kernel = await compileKernel(profile);
+  const checks: { exitPath?: ExitPathReport } = {};
+  const kernel = await compileKernel(profile, (module) => {
+    checks.exitPath = checkExitPath(module, readSources());
+  });
   for (const warning of kernel.warnings) console.error(formatDiagnostic(warning, "warning"));
   await writeFile(join(scratch, "basalt.wasm"), kernel.wasm);
   await writeFile(join(scratch, "basalt.wasm.map"), kernel.sourceMap ?? "");
-  const report = { functions: kernel.functions, stack: kernel.stack };
+  const report = { functions: kernel.functions, stack: kernel.stack, exitPath: checks.exitPath as ExitPathReport };
   await writeFile(join(scratch, "report.json"), JSON.stringify(report));
   return { asm: kernel.asm, linear: kernel.linear, report };
 }

@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { ExitPathReport } from "../check/exitpath.ts";
 import { buildFolder, elfPath, mapPath, type Profile } from "../paths.ts";
 import { readConstants } from "./abi.ts";
 import type { CoreReport } from "./core.ts";
@@ -40,6 +41,32 @@ export function bytesByFolder(map: SymbolMap): Map<string, number> {
     bytes.set(folder, (bytes.get(folder) ?? 0) + ((starts[i + 1] ?? map.textEnd) - start));
   });
   return bytes;
+}
+
+/** What the compiler proved of the way from a VM exit to the resume, and on what it rests. */
+function exitPath({ functions, calls, indirectCalls, findings, declared, exceptions }: ExitPathReport): string[] {
+  const count = (rule: string): number => findings.filter((f) => f.rule === rule).length;
+  const rules = ["allocation", "shared lock", "vector state", "interrupts on", "undeclared wait"];
+  return [
+    table(
+      `From exit to resume: ${functions} functions, ${calls} calls (${indirectCalls} through the table)`,
+      ["rule", "broken"],
+      rules.map((rule): Row => [rule, count(rule)]),
+    ),
+    ...findings.map((f) => `  ${f.rule}: ${f.what}\n    ${f.path.join("\n    -> ")}\n`),
+    table(
+      "Own locks and loops on it that others decide",
+      ["function", "declared"],
+      declared.map((d): Row => [d.func, d.says]),
+    ),
+    exceptions.length
+      ? table(
+          `Exceptions: ${exceptions.length}`,
+          ["call", "why"],
+          exceptions.map((e): Row => [`${e.from} -> ${e.to}`, e.why]),
+        )
+      : "Exceptions: none\n",
+  ];
 }
 
 function byName<T>(a: [string, T], b: [string, T]): number {
@@ -81,6 +108,7 @@ export async function printReport(profile: Profile): Promise<void> {
         ["function", "bytes"],
         path.map((s): Row => [s.name, s.bytes]),
       ),
+      ...exitPath(core.exitPath),
       indirect.length ? table("Indirect calls", ["function", "sites"], indirect) : "Indirect calls: none",
     ].join("\n"),
   );

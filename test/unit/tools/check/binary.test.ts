@@ -202,6 +202,7 @@ describe("an escape is found:", () => {
     ["a jump through memory", { core: "  jmp [edi]" }, /^a jump to where nobody knows/],
     ["a routine's index", { routine: "  mov eax, [rdi+rsi*8]" }, /^not an operand of a routine/],
     ["an unlisted instruction of a file", { stub: "  vmxoff" }, /^boot\/vectors\.asm is not listed with vmxoff/],
+    ["vector state in a hand-written file", { stub: "  movups [rdi], xmm0" }, /is not listed with vector state/],
     [
       "a file that is not listed",
       { stub: "%line 1+0 boot/other.asm\n  wrmsr" },
@@ -237,6 +238,16 @@ describe.skipIf(!has)("the real image", () => {
     expect(report.inIntrinsics).toBeGreaterThan(500);
     const exact = Object.entries(STUB_INSTRUCTIONS).filter(([, list]) => list !== "any");
     for (const [file, list] of exact) expect(report.privileged[file] ?? [], file).toEqual([...list].sort());
+  });
+
+  test("is not built if something on the exit path allocates", async () => {
+    const { exitPath, ...report } = core(read("basalt.asm")).report;
+    const finding = { rule: "allocation", what: "kernel/mm/frame/allocFrame", path: ["kernel/vm/run/loop", "f"] };
+    const bad = { ...core(read("basalt.asm")), report: { ...report, exitPath: { ...exitPath, findings: [finding] } } };
+    const error = await buildImage({ core: bad, folder: join(folder, "allocates") }).catch((e: Error) => e);
+    expect(String(error)).toMatch(
+      /exit path: allocation: kernel\/mm\/frame\/allocFrame, by kernel\/vm\/run\/loop -> f/,
+    );
   });
 
   test("is not built with an escape in it, which one line names", async () => {
