@@ -13,13 +13,12 @@ import { exchangeOperandAt, ordinary, readOperandAt, translate, writeOperandAt }
 
 // The block at Vcpu.decode: records do not nest, so each has its place.
 //
-//   0  Insn   256  Alu   288  Operand   352  SegmentState   384  code bytes (16)   400  the last decoded ones (16)
+//   0  Insn   256  Alu   288  Operand   352  SegmentState   384  code bytes (16)
 const ALU: usize = 256;
 const OPERAND: usize = 288;
 const SEGMENT: usize = 352;
 const CODE: usize = 384;
-const LAST_CODE: usize = 400;
-export const DECODE_BYTES: usize = 416;
+export const DECODE_BYTES: usize = 400;
 if (offsetof<Insn>() > ALU) ERROR("Insn does not fit its place");
 if (offsetof<Operand>() > SEGMENT - OPERAND) ERROR("Operand does not fit its place");
 
@@ -45,11 +44,6 @@ export function operandOf(vcpu: Vcpu): Operand {
 }
 export function codeOf(vcpu: Vcpu): usize {
   return vcpu.decode + CODE;
-}
-
-/** Code bytes of the Insn that the block holds. */
-export function lastCodeOf(vcpu: Vcpu): usize {
-  return vcpu.decode + LAST_CODE;
 }
 
 function pagingOf(vcpu: Vcpu): GuestPaging {
@@ -126,6 +120,20 @@ export function translateOperand(vcpu: Vcpu, gva: u64, bytes: u32, write: bool):
 function processorTranslated(vcpu: Vcpu, gva: u64, write: bool): bool {
   const wanted: u32 = Access.GVA_VALID | Access.FINAL | (write ? Access.WRITE : 0);
   return (vcpu.exitAccess & wanted) == wanted && vcpu.exitGva == gva;
+}
+
+/**
+ * True if the processor has translated the only memory operand of an instruction to vcpu.exitGpa: then segment, paging and
+ * alignment allow the access. Of an access to the APIC page it tells the offset alone, and that is enough for one operand.
+ */
+export function isExitOperand(vcpu: Vcpu, gva: u64, bytes: u32, write: bool): bool {
+  const offset = <u32>gva & 0xfff;
+  if (offset + bytes > 4096) return false;
+  const access = vcpu.exitAccess;
+  const wanted: u32 = Access.FINAL | (write ? Access.WRITE : 0);
+  if ((access & wanted) != wanted) return false;
+  if ((access & Access.GVA_VALID) != 0) return vcpu.exitGva == gva;
+  return (access & Access.OFFSET_VALID) != 0 && <u32>vcpu.exitGva == offset;
 }
 
 function translatePart(vcpu: Vcpu, gva: u64, write: bool): bool {

@@ -1,5 +1,6 @@
 // Exits of the processor's APIC virtualisation. Intel SDM Vol. 3, "APIC Virtualization and Virtual Interrupts".
 
+import { Access } from "../vcpu/exit";
 import { Pending, setPending } from "../vcpu/event";
 import { Vcpu } from "../vcpu/vcpu";
 import { readQualification, recoverEvent } from "../vendor";
@@ -9,6 +10,7 @@ import { stopWithReport } from "./unexpected";
 
 const OFFSET: u64 = 0xfff;
 /** Access types of the exit qualification: 0 read, 1 write, 2 fetch, 3 during delivery, 10 and 15 physical. */
+const WRITE: u32 = 1;
 const FETCH: u32 = 2;
 
 /** An access to the APIC page that the processor leaves to us. */
@@ -20,7 +22,9 @@ export function onApicAccess(vcpu: Vcpu): void {
     stopWithReport(vcpu, "the APIC page is used for instructions, or in the delivery of an event");
     return;
   }
+  vcpu.exitGva = q & OFFSET;
   vcpu.exitGpa = mmioBase(vlapicOf(vcpu)) + (q & OFFSET);
+  vcpu.exitAccess = Access.FINAL | Access.OFFSET_VALID | (type == WRITE ? Access.WRITE : Access.READ);
   emulateAt(vcpu);
 }
 

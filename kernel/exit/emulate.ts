@@ -5,7 +5,7 @@
 
 import { queueException, Vector } from "../vcpu/event";
 import { Segment } from "../vcpu/exit";
-import { Gpr, Vcpu } from "../vcpu/vcpu";
+import { Gpr, gpr, setGpr, Vcpu } from "../vcpu/vcpu";
 import {
   codeSizeLog2,
   isLongMode64,
@@ -21,8 +21,7 @@ import {
   aluOf,
   codeOf,
   exchangeOperand,
-  insnOf,
-  lastCodeOf,
+  isExitOperand,
   linearAddress,
   loadOperand,
   Operand,
@@ -30,7 +29,9 @@ import {
   storeOperand,
   translateOperand,
 } from "./access";
-import { fetchInstruction } from "./fetch";
+import { codeMemoOf, fetchInstruction } from "./fetch";
+import { readOperandAt, readPaging, writeOperandAt } from "./linear";
+import { insnIn, keep, placeFor, recall } from "./recent";
 import {
   Alu,
   arithmetic,
@@ -69,11 +70,22 @@ const LOCK_RETRIES: u32 = 64;
 
 /** Executes the instruction at the guest's RIP. */
 export function emulate(vcpu: Vcpu): Emulated {
+  const known = recall(vcpu);
+  if (known == null) return fetchAndRun(vcpu);
+  const insn = insnIn(known);
+  if (known.plain != 0 && move(vcpu, insn)) return Emulated.DONE;
+  readPaging(vcpu);
+  return run(vcpu, insn, true);
+}
+
+function fetchAndRun(vcpu: Vcpu): Emulated {
   const long = isLongMode64();
-  const available = fetchInstruction(vcpu, codeOf(vcpu), long);
+  const code = codeOf(vcpu);
+  const available = fetchInstruction(vcpu, code, long);
   if (available == 0) return Emulated.NO_CODE;
-  const insn = insnOf(vcpu);
-  const result = decodeFetched(vcpu, insn, available, long ? 8 : 1 << codeSizeLog2());
+  const place = placeFor(vcpu);
+  const insn = insnIn(place);
+  const result = decode(insn, code, available, long ? 8 : 1 << codeSizeLog2());
   if (result == Decoded.TRUNCATED) return available < MAX_INSTRUCTION_BYTES ? Emulated.NO_CODE : Emulated.UNKNOWN;
   if (result == Decoded.UNKNOWN) return Emulated.UNKNOWN;
   if (result != Decoded.OK) {
@@ -81,21 +93,40 @@ export function emulate(vcpu: Vcpu): Emulated {
     return Emulated.DONE;
   }
   if ((insn.flags & Form.MEMORY) == 0 || insn.kind >= <u32>Kind.INS) return Emulated.UNKNOWN; // INS and OUTS exit for their port
+  if (long) keep(vcpu, place, codeMemoOf(vcpu), code);
+  return run(vcpu, insn, long);
+}
+
+/** The exit's paging state has been read (readPaging). */
+function run(vcpu: Vcpu, insn: Insn, long: bool): Emulated {
   aluOf(vcpu).flags = readRflags();
   return (insn.flags & Form.STRING) != 0 ? runString(vcpu, insn, long) : runOnce(vcpu, insn, long);
 }
 
-/** Decodes what was fetched, unless the same bytes were decoded last, in the same mode: a driver polls. */
-function decodeFetched(vcpu: Vcpu, insn: Insn, available: u32, mode: u32): Decoded {
-  const code = codeOf(vcpu);
-  const last = lastCodeOf(vcpu);
-  const differs = (load<u64>(code) ^ load<u64>(last)) | (load<u64>(code, 8) ^ load<u64>(last, 8));
-  if (differs == 0 && vcpu.decodedMode == mode && insn.length <= available) return Decoded.OK;
-  const result = decode(insn, code, available, mode);
-  vcpu.decodedMode = result == Decoded.OK ? mode : 0;
-  store<u64>(last, load<u64>(code));
-  store<u64>(last, load<u64>(code, 8), 8);
-  return result;
+/**
+ * What drivers do all the time: a MOV between a register, or an immediate, and the operand that the processor has just
+ * translated. False: it is not that simple, and nothing was done.
+ */
+function move(vcpu: Vcpu, insn: Insn): bool {
+  let gva = <u64>insn.displacement;
+  if (insn.base != NO_REGISTER) gva += gpr(vcpu, insn.base);
+  if (insn.index != NO_REGISTER) gva += gpr(vcpu, insn.index) << insn.scaleLog2;
+  const bytes = insn.bytes;
+  const write = (insn.flags & Form.TO_REGISTER) == 0;
+  if (!isExitOperand(vcpu, gva, bytes, write)) return false;
+  if (!write) setPlain(vcpu, insn.register, bytes, readOperandAt(vcpu, vcpu.exitGpa, bytes));
+  else {
+    const value = (insn.flags & Form.IMMEDIATE) != 0 ? insn.immediate : gpr(vcpu, insn.register);
+    writeOperandAt(vcpu, vcpu.exitGpa, bytes, value & maskOf(bytes));
+  }
+  skip(insn.length);
+  return true;
+}
+
+/** A register but RSP takes a value of its size; 4 bytes clear the upper half. */
+function setPlain(vcpu: Vcpu, register: u32, bytes: u32, value: u64): void {
+  if (bytes >= 4) setGpr(vcpu, register, value);
+  else setSized(vcpu, register, bytes, value);
 }
 
 function runOnce(vcpu: Vcpu, insn: Insn, long: bool): Emulated {

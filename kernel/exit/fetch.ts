@@ -51,9 +51,14 @@ function fetchAtOnce(vcpu: Vcpu, p: GuestPaging, gva: u64, out: usize): u32 {
   return MAX_INSTRUCTION;
 }
 
+/** The last walk for an instruction that paging changed nothing of. */
+export function codeMemoOf(vcpu: Vcpu): WalkMemo {
+  return changetype<WalkMemo>(vcpu.codeMemo);
+}
+
 function translateCode(vcpu: Vcpu, p: GuestPaging, gva: u64): bool {
   const access = ordinary(Walk.FETCH | Walk.PROBE);
-  const memo = changetype<WalkMemo>(vcpu.codeMemo);
+  const memo = codeMemoOf(vcpu);
   if (recall(memo, p, gva, access)) return true;
   if (!walk(ramOf(vcpu.vm), p, gva, access)) return false;
   keep(memo, p, gva, access);

@@ -161,12 +161,12 @@ export function writeOperand(vcpu: Vcpu, gva: u64, bytes: u32, value: u64, acces
 
 /** An operand within one page, at its guest-physical address: memory, else a device. */
 export function readOperandAt(vcpu: Vcpu, gpa: u64, bytes: u32): u64 {
-  if (isMemory(vcpu, gpa, bytes)) return loadGuest(gpa, bytes);
-  return mmioRead(vcpu, gpa, bytes);
+  if (bytesAt(ramOf(vcpu.vm), gpa) < bytes || isMmio(vcpu, gpa)) return mmioRead(vcpu, gpa, bytes);
+  return loadGuest(gpa, bytes);
 }
 
 export function writeOperandAt(vcpu: Vcpu, gpa: u64, bytes: u32, value: u64): void {
-  if (!isMemory(vcpu, gpa, bytes)) mmioWrite(vcpu, gpa, bytes, value);
+  if (bytesAt(ramOf(vcpu.vm), gpa) < bytes || isMmio(vcpu, gpa)) mmioWrite(vcpu, gpa, bytes, value);
   else if (writableBytesAt(ramOf(vcpu.vm), gpa) >= bytes) storeGuest(gpa, bytes, value);
 }
 

@@ -38,7 +38,6 @@ export function onStringPort(vcpu: Vcpu, port: u32, access: u32): void {
 /** Processors without the information: segment and address size from the instruction's own prefixes. */
 function decodedInfo(vcpu: Vcpu): u32 {
   const insn = insnOf(vcpu);
-  vcpu.decodedMode = 0; // the block holds another instruction from here on
   decode(insn, codeOf(vcpu), fetchInstruction(vcpu, codeOf(vcpu), is64()), is64() ? 8 : 1 << codeSizeLog2());
   const size: u32 = insn.addressBytes == 8 ? 2 : insn.addressBytes == 4 ? 1 : 0;
   return (size << 7) | (insn.segment << 15);

@@ -95,6 +95,8 @@ export const enum Access {
   GVA_VALID = 0x80,
   /** The access was to the final address, not to a paging structure. */
   FINAL = 0x100,
+  /** exitGva is only the offset in its page. */
+  OFFSET_VALID = 0x200,
 }
 
 /** exitAccess of a port instruction. */

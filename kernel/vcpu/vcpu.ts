@@ -144,7 +144,7 @@ export class Vcpu {
   decode: usize; // exit/access's block of records
   paging: usize; // GuestPaging (mm/gva) of the last readPaging()
   codeMemo: usize; // WalkMemo (mm/walkmemo) of the instruction's page
-  decodedMode: u32; // mode of the instruction in the decode block; 0: none is there
+  recent: usize; // exit/recent's table of decoded instructions
   operand: u64; // value of the last readOperand()
 
   // Accounting

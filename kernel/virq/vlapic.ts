@@ -53,6 +53,8 @@ export class Vlapic {
   lint: u32;
   /** IA32_APIC_BASE. Vcpu.apicBase is kept equal. */
   base: u64;
+  /** Guest-physical address of the xAPIC page; ~0 where no page answers: disabled, or in x2APIC mode. */
+  mmio: u64;
   /** Host TSC at which the count in TMICT began to run. */
   timerStart: u64;
   /** Host TSC of the timer's next expiry; 0: none. */
@@ -116,6 +118,7 @@ export function onInit(v: Vlapic): void {
 
 function setBase(v: Vlapic, base: u64): void {
   v.base = base;
+  v.mmio = (base & (APIC_BASE_EN | APIC_BASE_EXTD)) == APIC_BASE_EN ? base & ~(<u64>0xfff) : ~(<u64>0);
   v.vcpu.apicBase = base;
 }
 
@@ -170,8 +173,7 @@ export function isSoftwareEnabled(v: Vlapic): bool {
 
 /** Guest-physical address of the xAPIC page; ~0 when no page answers (disabled or x2APIC). */
 export function mmioBase(v: Vlapic): u64 {
-  if ((v.base & (APIC_BASE_EN | APIC_BASE_EXTD)) != APIC_BASE_EN) return ~(<u64>0);
-  return v.base & ~(<u64>0xfff);
+  return v.mmio;
 }
 
 /** Highest vector set in one of the 256-bit registers (ISR, TMR or IRR); -1 if none. */

@@ -10,6 +10,7 @@ import { Mitigation, mitigations } from "../cpu/mitigation";
 import { buildCpuid, cr4Allowed } from "../exit/cpuidtable";
 import { updateApicLeaf } from "../exit/cpuid";
 import { DECODE_BYTES } from "../exit/access";
+import { forgetInstructions, RECENT_BYTES } from "../exit/recent";
 import { followApicMode } from "../exit/apicmode";
 import { MISC_ENABLE_RESET } from "../exit/msrcpu";
 import { FIXED_MTRRS, MC_BANKS, VARIABLE_MTRRS } from "../exit/msrpolicy";
@@ -159,11 +160,14 @@ function createCpu(vm: Vm, index: u32): Status {
   vcpu.decode = arenaAlloc(vm, DECODE_BYTES, 16);
   vcpu.paging = arenaAlloc(vm, offsetof<GuestPaging>(), 8);
   vcpu.codeMemo = arenaAlloc(vm, offsetof<WalkMemo>("value4") + 8, 8);
+  vcpu.recent = arenaAlloc(vm, RECENT_BYTES, 16);
   vcpu.xsaveArea = arenaAlloc(vm, xsaveBytes(), 64);
   vcpu.mtrrs = arenaAlloc(vm, (FIXED_MTRRS + 2 * VARIABLE_MTRRS) << 3, 8);
   vcpu.mcBanks = arenaAlloc(vm, (MC_BANKS * 4) << 3, 8);
   vcpu.exitCounts = arenaAlloc(vm, EXIT_REASONS << 3, 8);
   if (!vcpu.exitCounts || !vcpu.mcBanks || !vcpu.xsaveArea || !vcpu.paging || !vcpu.codeMemo) return Status.NO_MEMORY;
+  if (!vcpu.recent) return Status.NO_MEMORY;
+  forgetInstructions(vcpu);
   vcpu.virtualApicPa = arenaPaOf(vm, vcpu.virtualApic);
   return buildCpuid(vcpu);
 }

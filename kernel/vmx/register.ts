@@ -139,6 +139,17 @@ export function readCr3(vcpu: Vcpu): u64 {
   return vcpu.cr3Forced ? vcpu.cr3Shadow : vmread(Field.GUEST_CR3);
 }
 
+/** CR3, CR4 and EFER as the processor has them: they differ from what the guest believes only while it has paging off. */
+export function rawCr3(): u64 {
+  return vmread(Field.GUEST_CR3);
+}
+export function rawCr4(): u64 {
+  return vmread(Field.GUEST_CR4);
+}
+export function rawEfer(): u64 {
+  return vmread(Field.GUEST_EFER);
+}
+
 /**
  * CR0 without checks; exit/cr decides what a guest may write. Bits that VMX fixes are added, and a change
  * of PG is followed up where unrestricted guest is missing.

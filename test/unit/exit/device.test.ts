@@ -103,6 +103,89 @@ test("the APIC page by the processor's own exit: reads and writes; code there st
   expect(ended).toContain("test ended");
 });
 
+test("an instruction is executed as it stands now: other bytes, another page behind it, another privilege", async () => {
+  const HERE = 0x51_0000; // in the third 2 MiB, which change their frame
+  const ENTRY = TABLES + 0x2010;
+  await guest(function* (cpu) {
+    enterLong(cpu);
+    mapDevice(cpu, APIC);
+    cpu.poke(0x31_0000, load);
+    cpu.poke(0x11_0000, [0x8b, 0x13]); // mov edx, [rbx]
+    cpu.set(R.RBX, VERSION);
+    const step = (rip = HERE) => {
+      cpu.set(R.RAX, 0n);
+      cpu.set(R.RDX, 0n);
+      cpu.write(F.GUEST_RIP, rip);
+      return violation(VERSION, READ);
+    };
+    const got = () => [cpu.get(R.RAX) !== 0n, cpu.get(R.RDX) !== 0n];
+    cpu.poke(ENTRY, 0x20_0087n);
+    for (let i = 0; i < 3; i++) {
+      yield step();
+      expect([got(), cpu.rip]).toEqual([[true, false], BigInt(HERE + 2)]);
+    }
+    cpu.poke(ENTRY, 0x87n);
+    yield step();
+    expect(got()).toEqual([false, true]);
+    cpu.poke(ENTRY, 0x20_0087n);
+    yield step();
+    cpu.poke(0x31_0001, [0x13]);
+    yield step();
+    expect(got()).toEqual([false, true]);
+    // Of several entries, each keeps its own.
+    for (let at = 0x52_0000; at < 0x52_0040; at += 2) {
+      cpu.poke(at - 0x20_0000, at & 4 ? load : [0x8b, 0x13]);
+      for (let i = 0; i < 2; i++) {
+        yield step(at);
+        expect([at, got()]).toEqual([at, [(at & 4) !== 0, (at & 4) === 0]]);
+      }
+    }
+    // The same code as supervisor and, from a page that user mode may not fetch from, as user.
+    yield step();
+    cpu.poke(ENTRY, 0x20_0083n);
+    cpu.write(accessField(Seg.SS), 0xc0f3n);
+    yield step();
+    expect([cpu.get(R.RDX), cpu.rip]).toEqual([0n, BigInt(HERE)]);
+  });
+});
+
+test("a known MOV: every size, immediates, and operands that the processor has not told", async () => {
+  await guest(function* (cpu) {
+    enterLong(cpu);
+    mapDevice(cpu, APIC);
+    const at = 0x20_0100;
+    for (const told of [true, false]) {
+      const exit = (gpa: number, kind: bigint) => violation(gpa, kind, told ? {} : { gva: 1n });
+      for (let again = 0; again < 3; again++) {
+        cpu.set(R.RBX, TPR - 0x40);
+        cpu.set(R.RCX, 0x10n);
+        run(cpu, [0xc7, 0x44, 0x8b, 0x00, 0x50, 0x00, 0x00, 0x00]); // mov dword [rbx + rcx * 4], 50h
+        yield exit(TPR, WRITE);
+        expect([told, again, cpu.injected, cpu.rip]).toEqual([told, again, null, BigInt(CODE + 8)]);
+        for (const [code, want] of [
+          [[0x8a, 0x04, 0x8b], 0x1111_1111_1111_1150n], // mov al
+          [[0x66, 0x8b, 0x04, 0x8b], 0x1111_1111_1111_0050n],
+          [[0x8b, 0x04, 0x8b], 0x50n],
+          [[0x48, 0x8b, 0x04, 0x8b], 0x50n],
+        ] as const) {
+          cpu.set(R.RAX, 0x1111_1111_1111_1111n);
+          run(cpu, [...code]);
+          yield exit(TPR, READ);
+          expect([told, again, cpu.get(R.RAX)]).toEqual([told, again, want]);
+        }
+      }
+    }
+    // Memory: what the exit tells is not what the operand is.
+    cpu.poke(at, 0x8877_6655_4433_2211n);
+    cpu.set(R.RBX, at);
+    for (let again = 0; again < 2; again++) {
+      run(cpu, load);
+      yield violation(NOWHERE, READ, { gva: 1n });
+      expect(cpu.get(R.RAX)).toBe(0x4433_2211n);
+    }
+  });
+});
+
 test("nothing there: reads are all ones, writes vanish, code is #UD", async () => {
   await guest(function* (cpu) {
     enterProtected(cpu);
