@@ -26,17 +26,25 @@ export const MONITOR_KEY: u64 = 1 << 32;
 const LOOK_NANOSECONDS: u64 = 1_000_000;
 const CHUNK_BYTES: u32 = 16; // a transmitter's FIFO
 
-/** +0 u32 attached guest + 1, 0: the shell; +4 u32 1: the prompt was shown. [boot CPU only] */
-const state: usize = memory.data(8, 4);
+/** +0 u32 attached guest + 1, 0: the shell; +4 u32 1: the prompt was shown; +8 u64 TSC of the next look at the UART. [boot CPU only] */
+const state: usize = memory.data(16, 8);
 const chunk: usize = memory.data(64); // [boot CPU only]
 
 /** Takes what the operator typed and what the attached guest printed. Boot CPU only, on the core's own root. */
 export function poll(): void {
   const u = console.input();
   if (changetype<usize>(u) == 0 || cmdline.is(cmdline.Option.MONITOR, "off")) return;
-  if (!u.hasInterrupt) uart.receive(u);
+  lookAtUart(u);
   for (let byte = uart.get(u); byte >= 0; byte = uart.get(u)) take(<u32>byte);
   if (load<u32>(state)) showGuest();
+}
+
+/** Its interrupt may be late or lost: where guests keep the CPU busy, and where a board does not wire it. */
+function lookAtUart(u: uart.Uart): void {
+  const now = rdtsc();
+  if (now < load<u64>(state, 8)) return;
+  store<u64>(state, now + tsc.fromNanoseconds(LOOK_NANOSECONDS), 8);
+  uart.receive(u);
 }
 
 function take(code: u32): void {

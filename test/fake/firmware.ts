@@ -1,6 +1,7 @@
 // What firmware and a boot loader leave in a PC's memory: ACPI tables with the machine's CPUs, a PM timer
 // and a 16550, multiboot information. For runs of the whole core.
 
+import { FakeIoapic } from "./devices/ioapic.ts";
 import { type Machine, type MachineOptions, machine } from "./machine.ts";
 
 const MIB = 1024 * 1024;
@@ -11,6 +12,7 @@ export const MULTIBOOT1_MAGIC = 0x2bad_b002;
 const PM_TIMER = 0x408;
 const PM_TIMER_HZ = 3_579_545;
 const COM1 = 0x3f8;
+const IOAPIC = 0xfec0_0000;
 
 export interface PcOptions extends MachineOptions {
   bytes?: number;
@@ -19,6 +21,8 @@ export interface PcOptions extends MachineOptions {
   acpi?: boolean;
   /** CPUs that MADT lists beyond the machine's own, as [APIC ID, flags]. */
   ghosts?: [number, number][];
+  /** An I/O APIC that ISA interrupts could go through; nothing raises its inputs. */
+  ioapic?: boolean;
   /** Boot modules with their strings. */
   modules?: BootModule[];
 }
@@ -48,7 +52,7 @@ export async function pc(options: PcOptions = {}): Promise<{ m: Machine } & Term
           [MIB, bytes - MIB],
         ];
   const m = await machine({ paging: "boot", ...options, memory });
-  if (options.acpi !== false) writeAcpi(m, options.ghosts ?? []);
+  if (options.acpi !== false) writeAcpi(m, options.ghosts ?? [], options.ioapic ?? false);
   writeMultiboot(m, memory, options.commandLine ?? "", options.modules ?? []);
   attachPmTimer(m);
   return { m, ...attachUart(m) };
@@ -104,13 +108,25 @@ function table(signature: string, body: Buffer, revision = 1): Buffer {
   return all;
 }
 
-function madt(m: Machine, ghosts: [number, number][]): Buffer {
+function madt(m: Machine, ghosts: [number, number][], ioapic: boolean): Buffer {
   const head = Buffer.alloc(8);
   head.writeUInt32LE(0xfee0_0000, 0);
   head.writeUInt32LE(1, 4);
   const cpus: [number, number][] = [...m.cpus.map((c): [number, number] => [c.apicId, 1]), ...ghosts];
   const entries = cpus.map(([id, flags], i) => (id < 255 ? localApic(i, id, flags) : localX2apic(i, id, flags)));
+  if (ioapic) entries.push(attachIoapic(m));
   return table("APIC", Buffer.concat([head, ...entries]), 3);
+}
+
+/** The device, and its entry: ID 0, global interrupts from 0 on. */
+function attachIoapic(m: Machine): Buffer {
+  const device = new FakeIoapic(m);
+  m.ram.addDevice(IOAPIC, 0x1000, device);
+  const entry = Buffer.alloc(12);
+  entry[0] = 1;
+  entry[1] = 12;
+  entry.writeUInt32LE(IOAPIC, 4);
+  return entry;
 }
 
 function localApic(uid: number, id: number, flags: number): Buffer {
@@ -134,8 +150,8 @@ function fadt(): Buffer {
   return table("FACP", body, 1);
 }
 
-function writeAcpi(m: Machine, ghosts: [number, number][]): void {
-  const tables = [madt(m, ghosts), fadt()];
+function writeAcpi(m: Machine, ghosts: [number, number][], ioapic: boolean): void {
+  const tables = [madt(m, ghosts, ioapic), fadt()];
   let at = TABLES + 256;
   const addresses = tables.map((t) => {
     const where = at;

@@ -93,6 +93,17 @@ describe("commands", () => {
     expect(serial).toContain("tix\b \bme\r\n");
   });
 
+  test("a UART whose interrupt never arrives is heard all the same", async () => {
+    const { log } = await guest(
+      function* (cpu) {
+        yield* type(cpu, "time");
+      },
+      { ioapic: true },
+    );
+    expect(log.join("\n")).toContain("I/O APICs 1");
+    expect(log.some((line) => line.startsWith("time: up"))).toBe(true);
+  });
+
   test("monitor=off leaves the terminal to the log", async () => {
     const { log } = await guest(
       function* (cpu) {
