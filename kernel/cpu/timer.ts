@@ -67,40 +67,50 @@ function entryAt(q: Queue, index: u32): Entry {
  */
 export function arm(key: u64, deadline: u64): Status {
   const q = queue();
-  remove(q, key);
-  if (q.count == MAX_TIMERS) return Status.FULL;
-  let at = q.count;
+  let at = placeOf(q, key);
+  if (at == q.count) {
+    if (at == MAX_TIMERS) return Status.FULL;
+    q.count = at + 1;
+  }
   while (at > 0 && entryAt(q, at - 1).deadline < deadline) {
-    const from = entryAt(q, at - 1);
-    const to = entryAt(q, at);
-    to.deadline = from.deadline;
-    to.key = from.key;
+    copyEntry(entryAt(q, at), entryAt(q, at - 1));
     at--;
+  }
+  while (at + 1 < q.count && entryAt(q, at + 1).deadline > deadline) {
+    copyEntry(entryAt(q, at), entryAt(q, at + 1));
+    at++;
   }
   const entry = entryAt(q, at);
   entry.deadline = deadline;
   entry.key = key;
-  q.count++;
   program(q);
   return Status.OK;
+}
+
+/** Index of the entry with `key`; the number of entries if it is not armed. */
+function placeOf(q: Queue, key: u64): u32 {
+  let i: u32 = q.count;
+  while (i > 0) if (entryAt(q, --i).key == key) return i;
+  return q.count;
+}
+
+function copyEntry(to: Entry, from: Entry): void {
+  to.deadline = from.deadline;
+  to.key = from.key;
 }
 
 /** Disarms timer `key` of this CPU; nothing happens if it is not armed. */
 export function cancel(key: u64): void {
   const q = queue();
-  if (remove(q, key)) program(q);
+  remove(q, key);
+  program(q);
 }
 
-function remove(q: Queue, key: u64): bool {
-  const count = q.count;
-  for (let i: u32 = 0; i < count; i++) {
-    if (entryAt(q, i).key != key) continue;
-    const entry = changetype<usize>(entryAt(q, i));
-    memory.copy(entry, entry + ENTRY_BYTES, <usize>(count - 1 - i) * ENTRY_BYTES);
-    q.count = count - 1;
-    return true;
-  }
-  return false;
+function remove(q: Queue, key: u64): void {
+  let at = placeOf(q, key);
+  if (at == q.count) return;
+  q.count--;
+  for (; at < q.count; at++) copyEntry(entryAt(q, at), entryAt(q, at + 1));
 }
 
 /** The earliest deadline of this CPU, or NEVER. */
@@ -110,18 +120,22 @@ export function nextDeadline(): u64 {
 }
 
 /**
- * Takes one expired timer out and returns its key; 0 if none has expired, and then the hardware is set
- * for the next deadline. Call it until it returns 0: after the timer interrupt, and when polling.
+ * Takes one expired timer out and returns its key; 0 if none has expired. Call it until it returns 0, after the timer
+ * interrupt and when polling; then settle(), if nothing is armed anyway.
  */
 export function takeExpired(): u64 {
   const q = queue();
-  if (q.count && entryAt(q, q.count - 1).deadline <= rdtsc()) {
-    q.count--;
-    return entryAt(q, q.count).key;
-  }
-  q.programmed = 0; // the interrupt that woke us has used the hardware's deadline up
-  program(q);
-  return 0;
+  const now = rdtsc();
+  // A deadline that has passed is used up; a one-shot counter may have run out early.
+  if (q.programmed <= now || mode == TimerMode.ONE_SHOT) q.programmed = 0;
+  if (q.count == 0 || entryAt(q, q.count - 1).deadline > now) return 0;
+  q.count--;
+  return entryAt(q, q.count).key;
+}
+
+/** Sets the hardware for the earliest deadline, after takeExpired() has left it without one. */
+export function settle(): void {
+  program(queue());
 }
 
 /** Sets the hardware for the earliest deadline, if it is not set so already. */

@@ -6,7 +6,7 @@ import { EptBit, touchEpt, untouchEpt } from "../mm/ept";
 import { Vcpu } from "../vcpu/vcpu";
 import { Vm, vcpuOf } from "../vcpu/vm";
 import { ApicFeature, apicFeatures, ApicMode, eptChanged, hasDelivery, setApicMode } from "../vendor";
-import { isEnabled, isX2apic, mmioBase, vlapicOf } from "../virq/vlapic";
+import { forgetRequests, isEnabled, isX2apic, mmioBase, vlapicOf } from "../virq/vlapic";
 
 const DEFAULT_BASE: u64 = 0xfee0_0000;
 
@@ -34,5 +34,6 @@ export function followApicMode(vcpu: Vcpu): void {
   followPage(vcpu.vm);
   v.hardwareDelivery = hasDelivery(vcpu) ? 1 : 0;
   v.eoiBitmapStale = 1;
+  forgetRequests(v);
   setPending(vcpu, Pending.INTERRUPT);
 }

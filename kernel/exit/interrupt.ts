@@ -28,6 +28,7 @@ export function onNmiWindow(vcpu: Vcpu): void {
 }
 
 /** A deadline of the host is due: the run loop finds out whose. */
-export function onPreemptionTimer(_vcpu: Vcpu): void {
+export function onPreemptionTimer(vcpu: Vcpu): void {
+  vcpu.boundFor = 0;
   noteWork(HostWork.TIMERS);
 }

@@ -41,9 +41,6 @@ export class Virt {
   /** Weighted time below which no task that wakes is put. */
   floorTime: u64;
   idleTicks: u64;
-  /** Ticks in root mode on behalf of guests, and in guests (`account` on the command line). */
-  rootTicks: u64;
-  guestTicks: u64;
 }
 
 /** What a CPU must do in root mode before it goes on with its guest. Other CPUs set bits with atomics. */

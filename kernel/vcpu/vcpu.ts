@@ -38,8 +38,9 @@ export class Vcpu {
   specCtrlGuest: u32; // IA32_SPEC_CTRL while the guest runs, and while the core does (vmx/speculation.ts)
   specCtrlHost: u32;
 
-  // The word that the run loop tests before every entry
+  // The words that the run loop tests before every entry, as one
   pending: u32; // Pending bits (event.ts); other CPUs set bits with atomics
+  timerMoved: u32; // 1: the deadline of the vCPU's own timer moved, or is due; set by its own CPU only
   state: u32; // VcpuState
 
   // Identity
@@ -139,7 +140,7 @@ export class Vcpu {
 
   // MONITOR/MWAIT, hypercalls, decoder scratch
   deaf: u32; // 1: asleep so that no interrupt would wake it
-  pad: u32;
+  boundFor: u64; // the host's deadline that its preemption timer was set for
   scratch: usize; // 4 KiB of scratch for decode, string I/O and hypercalls
   decode: usize; // exit/access's block of records
   paging: usize; // GuestPaging (mm/gva) of the last readPaging()

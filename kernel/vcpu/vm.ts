@@ -73,6 +73,8 @@ export class Vm {
   // Time. Guest TSC = host TSC + tscOffset, the same for every vCPU
   tscOffset: u64;
   createdTsc: u64;
+  /** Earliest deadline of the devices that the vCPUs share, as vCPU 0's CPU knows it (vdev/timers). */
+  deviceDeadline: u64;
   /** `account=on`: when its accounts began, and the CPUs' idle ticks then. */
   accountTsc: u64;
   accountIdle: u64;

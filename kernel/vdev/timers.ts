@@ -10,17 +10,24 @@ import { expireTimer } from "../virq/vtimer";
 import { consoleDeadline, drainConsole } from "./console";
 import { expireRtc, rtcDeadline } from "./vrtc";
 
-/** The earliest deadline of `vcpu` in host TSC; ~0 if it waits for none. */
-export function nextDeadline(vcpu: Vcpu): u64 {
-  const own = vlapicOf(vcpu).timerDeadline;
-  const next = own ? own : ~(<u64>0);
-  return vcpu.index ? next : min(next, deviceDeadline(vcpu.vm));
+/**
+ * Fires what is due at `now` and returns the earliest deadline that `vcpu` waits for in host TSC; ~0 if it waits for none.
+ * `moved`: a device's deadline may have moved.
+ */
+export function serveTimers(vcpu: Vcpu, now: u64, moved: bool): u64 {
+  const v = vlapicOf(vcpu);
+  expireTimer(v, now);
+  const own = v.timerDeadline ? v.timerDeadline : ~(<u64>0);
+  if (vcpu.index) return own;
+  const vm = vcpu.vm;
+  if (moved || vm.deviceDeadline <= now) serveDevices(vm, now);
+  return min(own, vm.deviceDeadline);
 }
 
-/** Fires what is due at `now`. */
-export function expire(vcpu: Vcpu, now: u64): void {
-  expireTimer(vlapicOf(vcpu), now);
-  if (!vcpu.index && deviceDeadline(vcpu.vm) <= now) expireDevices(vcpu.vm, now);
+/** Vm.deviceDeadline may be earlier than what the devices wait for, never later: who sets an earlier one asks for the run loop. */
+function serveDevices(vm: Vm, now: u64): void {
+  if (deviceDeadline(vm) <= now) expireDevices(vm, now);
+  vm.deviceDeadline = deviceDeadline(vm);
 }
 
 function deviceDeadline(vm: Vm): u64 {

@@ -9,6 +9,7 @@ import {
   canTakeInterrupt,
   injectEvents,
   injectInterrupt,
+  readVirtualInterrupts,
   requestInterruptWindow,
   setEoiExit,
   setTprThreshold,
@@ -53,21 +54,28 @@ function wantsExtInt(vcpu: Vcpu, v: Vlapic): bool {
 }
 
 function deliverByInjection(vcpu: Vcpu, v: Vlapic, taken: bool): void {
-  if (!taken && canTakeInterrupt(vcpu)) {
-    if (wantsExtInt(vcpu, v)) injectExtInt(vcpu, v);
-    else {
-      const vector = nextVector(v);
-      if (vector >= 0) {
-        acknowledge(v, <u32>vector);
-        injectInterrupt(vcpu, <u32>vector);
-      }
-    }
-  }
-  requestInterruptWindow(vcpu, wantsExtInt(vcpu, v) || nextVector(v) >= 0);
+  const ext = wantsExtInt(vcpu, v);
+  const vector = nextVector(v);
+  requestInterruptWindow(vcpu, (ext || vector >= 0) && !inject(vcpu, v, ext, vector, taken));
   setTprThreshold(vcpu, tprThreshold(v));
 }
 
-/** The processor picks and delivers from the virtual-APIC page itself; only ExtINT is injected. */
+/** Injects one of what waits. True if nothing is left that TPR and what is in service would let in. */
+function inject(vcpu: Vcpu, v: Vlapic, ext: bool, vector: i32, taken: bool): bool {
+  if (taken || !canTakeInterrupt(vcpu)) return false;
+  if (ext) {
+    injectExtInt(vcpu, v);
+    return vector < 0 && !wantsExtInt(vcpu, v);
+  }
+  acknowledge(v, <u32>vector); // the highest: all others are of its class or below
+  injectInterrupt(vcpu, <u32>vector);
+  return true;
+}
+
+/**
+ * The processor picks and delivers from the virtual-APIC page itself; only ExtINT is injected. It keeps RVI and SVI by itself
+ * too: a new request raises RVI at most.
+ */
 function deliverByHardware(vcpu: Vcpu, v: Vlapic, taken: bool): void {
   let ext = wantsExtInt(vcpu, v);
   if (ext && !taken && canTakeInterrupt(vcpu)) {
@@ -76,9 +84,21 @@ function deliverByHardware(vcpu: Vcpu, v: Vlapic, taken: bool): void {
   }
   requestInterruptWindow(vcpu, ext);
   if (v.eoiBitmapStale) writeEoiBitmap(v);
+  if (v.statusStale) computeStatus(vcpu, v);
+  else if (v.newest != 0) raiseStatus(vcpu, v);
+  v.newest = 0;
+}
+
+function computeStatus(vcpu: Vcpu, v: Vlapic): void {
+  v.statusStale = 0;
   const request = isSoftwareEnabled(v) ? highest(v, LapicReg.IRR) : -1;
   const serving = highest(v, LapicReg.ISR);
   setVirtualInterrupts(vcpu, request < 0 ? 0 : <u32>request, serving < 0 ? 0 : <u32>serving);
+}
+
+function raiseStatus(vcpu: Vcpu, v: Vlapic): void {
+  const status = readVirtualInterrupts();
+  if (v.newest > (status & 0xff) && isSoftwareEnabled(v)) setVirtualInterrupts(vcpu, v.newest, status >> 8);
 }
 
 function injectExtInt(vcpu: Vcpu, v: Vlapic): void {

@@ -63,7 +63,7 @@ export class Vlapic {
   tscDeadline: u64;
   /** The value of the last msrRead that succeeded. */
   msrValue: u64;
-  /** 1 when a posted word holds something. Atomic; set after the words. */
+  /** Bit i: posted word i holds something. Atomic; set after the word. */
   posted: u32;
   /** Errors seen since the last write to ESR. Atomic. */
   errors: u32;
@@ -73,6 +73,12 @@ export class Vlapic {
   hardwareDelivery: u32;
   /** 1: TMR changed, so the EOI-exit bitmap in the VMCS must be written again. */
   eoiBitmapStale: u32;
+  /** Bit i: word i of IRR, of ISR, may hold something; the processor's own deliveries do not show (hardwareDelivery). */
+  irrWords: u32;
+  isrWords: u32;
+  /** For virtual-interrupt delivery: 1, RVI and SVI are to be computed anew; else the highest vector that came since they were. */
+  statusStale: u32;
+  newest: u32;
   /** Bits of physical addresses that the guest has, for IA32_APIC_BASE. */
   physicalBits: u32;
 }
@@ -127,6 +133,7 @@ function resetRegisters(v: Vlapic): void {
   memory.fill(v.page, 0, 0x400);
   memory.fill(changetype<usize>(v) + POSTED, 0, 64);
   atomic.store<u32>(changetype<usize>(v) + offsetof<Vlapic>("posted"), 0);
+  forgetRequests(v);
   v.errors = 0;
   v.extInt = 0;
   put(v, LapicReg.VERSION, LAPIC_VERSION);
@@ -136,6 +143,14 @@ function resetRegisters(v: Vlapic): void {
   putIdentity(v);
   v.eoiBitmapStale = 1;
   resetTimer(v);
+}
+
+/** IRR and ISR were changed as a whole, or the processor begins or ceases to change them itself. */
+export function forgetRequests(v: Vlapic): void {
+  v.irrWords = ALL_WORDS;
+  v.isrWords = ALL_WORDS;
+  v.newest = 0;
+  v.statusStale = 1;
 }
 
 /** ID and LDR in the form of the current mode. SDM Vol. 3, "Deriving Logical x2APIC ID from the Local x2APIC ID". */
@@ -185,6 +200,30 @@ export function highest(v: Vlapic, reg: u32): i32 {
   return -1;
 }
 
+const ALL_WORDS: u32 = 0xff;
+
+/** Highest vector in IRR, -1 if none: without a search where only this file writes it. */
+function highestRequest(v: Vlapic): i32 {
+  return v.hardwareDelivery ? highest(v, LapicReg.IRR) : topmost(v, LapicReg.IRR, offsetof<Vlapic>("irrWords"));
+}
+
+/** Highest vector in service, -1 if none. */
+function highestInService(v: Vlapic): i32 {
+  return v.hardwareDelivery ? highest(v, LapicReg.ISR) : topmost(v, LapicReg.ISR, offsetof<Vlapic>("isrWords"));
+}
+
+/** As highest(), but looks only at words that `hint` names; those that turn out empty are struck off. */
+function topmost(v: Vlapic, reg: u32, hint: usize): i32 {
+  const at = changetype<usize>(v) + hint;
+  for (let words = load<u32>(at); words != 0; words = load<u32>(at)) {
+    const word: u32 = 31 - clz<u32>(words);
+    const bits = load<u32>(v.page + reg + ((<usize>word) << 4));
+    if (bits) return <i32>((word << 5) + 31 - clz<u32>(bits));
+    store<u32>(at, words & ~((<u32>1) << word));
+  }
+  return -1;
+}
+
 function bitAddress(v: Vlapic, reg: u32, vector: u32): usize {
   return v.page + reg + ((<usize>vector >> 5) << 4);
 }
@@ -224,7 +263,7 @@ function post(v: Vlapic, vector: u32, level: bool): bool {
   if (level) atomic.or<u32>(word + POSTED_LEVEL, bit);
   else atomic.and<u32>(word + POSTED_LEVEL, ~bit);
   const before = atomic.or<u32>(word + POSTED, bit);
-  atomic.store<u32>(changetype<usize>(v) + offsetof<Vlapic>("posted"), 1);
+  atomic.or<u32>(changetype<usize>(v) + offsetof<Vlapic>("posted"), 1 << (vector >> 5));
   request(v.vcpu, Pending.INTERRUPT);
   return (before & bit) == 0;
 }
@@ -262,22 +301,39 @@ export function acceptSipi(v: Vlapic, vector: u32): void {
 export function sync(v: Vlapic): void {
   const flag = changetype<usize>(v) + offsetof<Vlapic>("posted");
   if (!atomic.load<u32>(flag)) return;
-  atomic.store<u32>(flag, 0);
-  for (let word: usize = 0; word < 8; word++) {
-    const at = changetype<usize>(v) + (word << 2);
-    if (!atomic.load<u32>(at + POSTED)) continue;
+  let words = atomic.xchg<u32>(flag, 0);
+  while (words) {
+    const word = <u32>ctz<u32>(words);
+    words &= words - 1;
+    const at = changetype<usize>(v) + ((<usize>word) << 2);
     const bits = atomic.xchg<u32>(at + POSTED, 0);
-    const level = atomic.load<u32>(at + POSTED_LEVEL) & bits;
-    const irr = v.page + LapicReg.IRR + (word << 4);
-    const tmr = v.page + LapicReg.TMR + (word << 4);
-    const before = load<u32>(tmr);
-    const after = (before & ~bits) | level;
-    if (after != before) {
-      store<u32>(tmr, after);
-      v.eoiBitmapStale = 1;
-    }
-    store<u32>(irr, load<u32>(irr) | bits);
+    if (bits) fold(v, word, bits, atomic.load<u32>(at + POSTED_LEVEL) & bits);
   }
+}
+
+/** New requests `bits` in word `word` of IRR, and how they came: `level` in TMR. */
+function fold(v: Vlapic, word: u32, bits: u32, level: u32): void {
+  const at = v.page + ((<usize>word) << 4);
+  const before = load<u32>(at, LapicReg.TMR);
+  const after = (before & ~bits) | level;
+  if (after != before) {
+    store<u32>(at, after, LapicReg.TMR);
+    v.eoiBitmapStale = 1;
+  }
+  store<u32>(at, load<u32>(at, LapicReg.IRR) | bits, LapicReg.IRR);
+  v.irrWords |= 1 << word;
+  v.newest = max(v.newest, (word << 5) + 31 - clz<u32>(bits));
+}
+
+/** accept() for an edge of the vCPU's own timer, on its own CPU: no other CPU need be told. */
+export function acceptHere(v: Vlapic, vector: u32): void {
+  if (!isSoftwareEnabled(v)) return;
+  if (vector < 16) {
+    raiseError(v, LapicError.RECEIVED_ILLEGAL_VECTOR);
+    return;
+  }
+  fold(v, vector >> 5, 1 << (vector & 31), 0);
+  setPending(v.vcpu, Pending.INTERRUPT);
 }
 
 /**
@@ -330,7 +386,7 @@ export function acceptsExtInt(v: Vlapic): bool {
 /** Processor priority: the higher of TPR and the class in service. SDM Vol. 3, "Task and Processor Priorities". */
 export function processorPriority(v: Vlapic): u32 {
   const tpr = get(v, LapicReg.TPR) & 0xff;
-  const serving = highest(v, LapicReg.ISR);
+  const serving = highestInService(v);
   const isrv: u32 = serving < 0 ? 0 : <u32>serving;
   return tpr >> 4 >= isrv >> 4 ? tpr : isrv & 0xf0;
 }
@@ -338,7 +394,7 @@ export function processorPriority(v: Vlapic): u32 {
 /** The vector to deliver now, or -1. `sync` first. */
 export function nextVector(v: Vlapic): i32 {
   if (!isSoftwareEnabled(v)) return -1;
-  const vector = highest(v, LapicReg.IRR);
+  const vector = highestRequest(v);
   if (vector < 0) return -1;
   return <u32>vector >> 4 > processorPriority(v) >> 4 ? vector : -1;
 }
@@ -347,6 +403,7 @@ export function nextVector(v: Vlapic): i32 {
 export function acknowledge(v: Vlapic, vector: u32): void {
   clearVector(v, LapicReg.IRR, vector);
   setVector(v, LapicReg.ISR, vector);
+  v.isrWords |= 1 << (vector >> 5);
 }
 
 /**
@@ -354,7 +411,7 @@ export function acknowledge(v: Vlapic, vector: u32): void {
  * blocks nothing. SDM Vol. 3, "TPR Virtualization".
  */
 export function tprThreshold(v: Vlapic): u32 {
-  const vector = highest(v, LapicReg.IRR);
+  const vector = highestRequest(v);
   if (vector < 0) return 0;
   const tpr = (get(v, LapicReg.TPR) >> 4) & 15;
   const wanted = <u32>vector >> 4;
@@ -363,16 +420,17 @@ export function tprThreshold(v: Vlapic): u32 {
 
 /** EOI: the highest vector in service ends. Level-triggered ones are broadcast to the I/O APIC. */
 export function endOfInterrupt(v: Vlapic): void {
-  const vector = highest(v, LapicReg.ISR);
+  const vector = highestInService(v);
   if (vector < 0) return;
   clearVector(v, LapicReg.ISR, <u32>vector);
+  v.statusStale = 1;
   onEoi(v, <u32>vector);
   lookAgain(v);
 }
 
 /** A priority fell or the APIC opened: a request that was held back may go in at the next entry. */
 function lookAgain(v: Vlapic): void {
-  if (highest(v, LapicReg.IRR) >= 0) setPending(v.vcpu, Pending.INTERRUPT);
+  if (v.hardwareDelivery || highestRequest(v) >= 0) setPending(v.vcpu, Pending.INTERRUPT);
 }
 
 /** The part of an EOI that hardware leaves to us (EOI-induced exit): `vector` has already left ISR. */
@@ -447,12 +505,14 @@ function writeRegister(v: Vlapic, offset: u32, value: u32): void {
 /** Software disable masks every LVT entry, and they stay masked. SDM Vol. 3, "Local APIC State After It Has Been Software Disabled". */
 function writeSpurious(v: Vlapic, value: u32): void {
   put(v, LapicReg.SVR, value);
+  v.statusStale = 1;
   if (value & SVR_ENABLE) {
     lookAgain(v);
     return;
   }
   for (let reg: u32 = LapicReg.LVT_TIMER; reg <= <u32>LapicReg.LVT_ERROR; reg += 0x10)
     put(v, reg, get(v, reg) | LVT_MASKED);
+  if (v.hardwareDelivery) setPending(v.vcpu, Pending.INTERRUPT); // the processor must hold requests back now
 }
 
 function writeLvt(v: Vlapic, offset: u32, value: u32): void {

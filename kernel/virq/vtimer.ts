@@ -5,9 +5,8 @@
 // 15H and 40000010H tell the guest so), divided by TDCR. The count runs whether or not the LVT entry
 // is masked; only the interrupt is masked. Intel SDM Vol. 3, "APIC Timer".
 
-import { LapicReg, LVT_TIMER_MODE, TIMER_PERIODIC, TIMER_TSC_DEADLINE } from "./lapicreg";
-import { Pending, setPending } from "../vcpu/event";
-import { fireLvt, get, isEnabled, put, Vlapic } from "./vlapic";
+import { LapicReg, LVT_MASKED, LVT_TIMER_MODE, TIMER_PERIODIC, TIMER_TSC_DEADLINE } from "./lapicreg";
+import { acceptHere, get, isEnabled, put, Vlapic } from "./vlapic";
 
 /** A periodic timer never asks for the CPU more often than this, so that a guest cannot livelock itself. */
 const MIN_PERIOD_TICKS: u64 = 4096;
@@ -21,7 +20,7 @@ export function resetTimer(v: Vlapic): void {
 /** The run loop sets the host's timer anew when a deadline has moved. Only the vCPU's own CPU comes here. */
 function setDeadline(v: Vlapic, deadline: u64): void {
   v.timerDeadline = deadline;
-  setPending(v.vcpu, Pending.TIMER);
+  v.vcpu.timerMoved = 1;
 }
 
 function mode(v: Vlapic): u32 {
@@ -130,5 +129,6 @@ export function expireTimer(v: Vlapic, now: u64): void {
     v.timerDeadline = 0;
     v.tscDeadline = 0;
   }
-  fireLvt(v, LapicReg.LVT_TIMER);
+  const lvt = get(v, LapicReg.LVT_TIMER);
+  if (!(lvt & LVT_MASKED)) acceptHere(v, lvt & 0xff);
 }

@@ -1,29 +1,21 @@
 // What guests cost, when the host's command line says `account=on`: exits by reason and time in the guest
 // for each vCPU, and each CPU's idle time. The rest of the time is the host's own.
 
-import { virt, virtAt } from "../vcpu/current";
+import { virtAt } from "../vcpu/current";
 import { cpuCount, isOnline } from "../cpu/percpu";
 import { rdtsc } from "../cpu/insn";
 import * as log from "../lib/log";
 import { EXIT_REASONS } from "../vcpu/exit";
 import { Vcpu } from "../vcpu/vcpu";
 import { Vm, vcpuOf } from "../vcpu/vm";
-import { enter } from "../vendor";
 
-/** One round trip as vendor.ts's enter(), counted and timed. */
-export function enterCounted(vcpu: Vcpu): u32 {
-  const before = rdtsc();
-  const mine = virt();
-  const failure = enter(vcpu);
-  const ticks = rdtsc() - before;
-  vcpu.guestTicks += ticks;
-  mine.guestTicks += ticks;
+/** An exit of the stay that began at vcpu.entryTsc. */
+export function countExit(vcpu: Vcpu): void {
+  vcpu.guestTicks += rdtsc() - vcpu.entryTsc;
   const reason = vcpu.exitReason;
-  if (reason < EXIT_REASONS) {
-    const at = vcpu.exitCounts + ((<usize>reason) << 3);
-    store<u64>(at, load<u64>(at) + 1);
-  }
-  return failure;
+  if (reason >= EXIT_REASONS) return;
+  const at = vcpu.exitCounts + ((<usize>reason) << 3);
+  store<u64>(at, load<u64>(at) + 1);
 }
 
 /** The VM begins to run: its accounts start at zero. In its address space. */

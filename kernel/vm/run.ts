@@ -11,7 +11,7 @@ import { clearPending, Pending, setPending, stopVm } from "../vcpu/event";
 import { Vcpu, VcpuState } from "../vcpu/vcpu";
 import { StopReason, Vm, vcpuOf } from "../vcpu/vm";
 import { deliver, hasInterrupt } from "../virq/deliver";
-import { expire, nextDeadline } from "../vdev/timers";
+import { serveTimers } from "../vdev/timers";
 import { pumpInput } from "../vdev/vuart";
 import { lockDevices, unlockDevices } from "../virq/lock";
 import {
@@ -27,7 +27,7 @@ import {
   takeOut,
 } from "../vendor";
 import { coreRoot } from "../mm/hostmap";
-import { enterCounted } from "./account";
+import { countExit } from "./account";
 import { initVcpu, startVcpu } from "./startup";
 import { noteEnded, setState, slotAt, SlotState, VmSlot } from "./directory";
 import { drainKicks, tellCpu } from "./kick";
@@ -35,6 +35,10 @@ import { armTask, beginTurn, chooseTask, considerWoken, endTurn, takeTimers } fr
 import { moveState, Task, TaskState } from "./task";
 
 const RFLAGS_IF: u64 = 1 << 9;
+/** What virq/deliver looks at. */
+const DELIVERY: u32 = Pending.EVENT | Pending.NMI | Pending.INTERRUPT | Pending.CONTROLS;
+/** What attendBriefly() serves. */
+const BRIEF: u32 = DELIVERY | Pending.TIMER;
 
 /** Why a turn ended. */
 const enum Turn {
@@ -88,7 +92,7 @@ function finishTurn(task: Task, vcpu: Vcpu, turn: u32): void {
 function goToSleep(task: Task, vcpu: Vcpu): void {
   moveState(task, TaskState.RUNNING, TaskState.BLOCKED);
   if (slotAt(task.vm).paused) return; // resuming wakes all
-  if (pendingOf(vcpu) != 0 || task.timerDue != 0 || slotAt(task.vm).stopping != 0)
+  if (pendingOf(vcpu) != 0 || vcpu.timerMoved != 0 || task.timerDue != 0 || slotAt(task.vm).stopping != 0)
     moveState(task, TaskState.BLOCKED, TaskState.READY);
 }
 
@@ -173,24 +177,58 @@ function loop(vcpu: Vcpu, task: Task): u32 {
   const mine = virt();
   const first = attend(vcpu, task, true);
   if (first != Turn.GO_ON) return first;
-  while (true) {
-    const failure = accounting ? enterCounted(vcpu) : enter(vcpu);
-    if (failure != 0) return entryFailed(vcpu, failure);
-    dispatch(vcpu);
-    // Other CPUs set bits here at any time. Plain loads: each is made anew after an entry, and what comes
-    // a moment too late for this look makes the guest exit by the IPI that follows it.
-    if ((vcpu.pending | mine.work | task.timerDue) != 0) {
-      const turn = attend(vcpu, task, false);
+  if (!accounting) {
+    while (true) {
+      const failure = enter(vcpu);
+      if (failure != 0) return entryFailed(vcpu, failure);
+      dispatch(vcpu);
+      if (!isAsked(vcpu, mine)) continue;
+      const turn = attendBriefly(vcpu, task, mine);
       if (turn != Turn.GO_ON) return turn;
     }
   }
+  while (true) {
+    vcpu.entryTsc = rdtsc();
+    const failure = enter(vcpu);
+    if (failure != 0) return entryFailed(vcpu, failure);
+    countExit(vcpu);
+    dispatch(vcpu);
+    if (!isAsked(vcpu, mine)) continue;
+    const turn = attendBriefly(vcpu, task, mine);
+    if (turn != Turn.GO_ON) return turn;
+  }
   return Turn.ENDED;
 }
+
+/**
+ * Something is to be done before the next entry. Other CPUs set bits here at any time. Plain loads: each is made anew after an
+ * entry, and what comes a moment too late for this look makes the guest exit by the IPI that follows it.
+ */
+function isAsked(vcpu: Vcpu, mine: Virt): bool {
+  return (load<u64>(changetype<usize>(vcpu), offsetof<Vcpu>("pending")) | <u64>mine.work) != 0;
+}
+if (offsetof<Vcpu>("timerMoved") != offsetof<Vcpu>("pending") + 4) ERROR("run: the words tested before an entry");
 
 function entryFailed(vcpu: Vcpu, failure: u32): u32 {
   reportEntryFailure(vcpu, failure);
   stopVm(vcpu.vm, StopReason.ENTRY_FAILED, failure);
   return Turn.ENDED;
+}
+
+/** What waits most often: a timer, or an interrupt or event for the guest. With anything else, attend(). */
+function attendBriefly(vcpu: Vcpu, task: Task, mine: Virt): u32 {
+  const pending = vcpu.pending;
+  const due = mine.work;
+  if ((pending & ~BRIEF) != 0 || (due & ~(<u32>HostWork.TIMERS)) != 0) return attend(vcpu, task, false);
+  if (due != 0) {
+    atomic.and<u32>(changetype<usize>(mine) + offsetof<Virt>("work"), ~(<u32>HostWork.TIMERS));
+    if (takeTimers(changetype<usize>(task))) vcpu.timerMoved = 1;
+  }
+  if (vcpu.timerMoved != 0 || (pending & Pending.TIMER) != 0) timers(vcpu, task);
+  else if (due != 0) boundStay(vcpu, rdtsc());
+  if (mine.work != 0) return attend(vcpu, task, false); // a timer of somebody else
+  if ((vcpu.pending & DELIVERY) != 0) deliver(vcpu);
+  return Turn.GO_ON;
 }
 
 /**
@@ -200,23 +238,19 @@ function entryFailed(vcpu: Vcpu, failure: u32): u32 {
 function attend(vcpu: Vcpu, task: Task, first: bool): u32 {
   let turn: u32 = Turn.GO_ON;
   // Work makes work: an expired timer ends the slice, a device's interrupt wakes another vCPU. All of it counts before this entry.
-  let timed = first;
   do {
     const work = takeWork();
     if (work != 0) turn = hostWork(vcpu, task, work);
     const pending = pendingOf(vcpu);
     if (turn == Turn.ENDED || (pending & (Pending.STOP | Pending.RESET)) != 0) return Turn.ENDED;
     serve(vcpu, pending);
-    if (work != 0) timed = true;
-    if ((pending & Pending.TIMER) != 0 || task.timerDue != 0) {
-      timers(vcpu, task);
-      timed = true;
-    }
+    if ((pending & Pending.TIMER) != 0 || vcpu.timerMoved != 0 || task.timerDue != 0) timers(vcpu, task);
   } while (turn == Turn.GO_ON && hasWork());
   if (turn != Turn.GO_ON) return turn;
-  if (timed) boundStay(vcpu);
+  if (first) vcpu.boundFor = 0;
+  boundStay(vcpu, rdtsc());
   if (vcpu.state != VcpuState.RUNNABLE && !wakes(vcpu)) return stayAsleep(vcpu);
-  if (needsDelivery(vcpu)) deliver(vcpu);
+  if ((pendingOf(vcpu) & DELIVERY) != 0) deliver(vcpu);
   return Turn.GO_ON;
 }
 
@@ -242,17 +276,20 @@ function where(vcpu: Vcpu): void {
   report(vcpu, vcpu.state == VcpuState.RUNNABLE ? "is here" : "sleeps here");
 }
 
-/** The guest comes back by the host's next deadline, even if the host's timer interrupt should not get through to it. */
-function boundStay(vcpu: Vcpu): void {
-  if (!hasPreemptionTimer(vcpu)) return;
-  const now = rdtsc();
+/**
+ * The guest comes back by the host's next deadline, even if the host's timer interrupt should not get through to it. Only
+ * time in the guest counts, so a bound for the same deadline holds until it ran out.
+ */
+function boundStay(vcpu: Vcpu, now: u64): void {
   const deadline = timer.nextDeadline();
+  if (deadline == vcpu.boundFor || !hasPreemptionTimer(vcpu)) return;
+  vcpu.boundFor = deadline;
   setPreemptionTimer(deadline > now ? deadline - now : 0);
 }
 
 function hostWork(vcpu: Vcpu, task: Task, work: u32): u32 {
   if ((work & HostWork.KICKS) != 0) drainKicks(vcpu.vm, vcpu);
-  if ((work & HostWork.TIMERS) != 0 && takeTimers(changetype<usize>(task))) task.timerDue = 1;
+  if ((work & HostWork.TIMERS) != 0 && takeTimers(changetype<usize>(task))) vcpu.timerMoved = 1;
   const slot = slotAt(task.vm);
   if (slot.stopping) return Turn.ENDED;
   if (slot.paused) return Turn.ASLEEP;
@@ -276,10 +313,12 @@ function devices(vcpu: Vcpu): void {
 
 /** Fires what is due and sets the host's timer for what comes next. */
 function timers(vcpu: Vcpu, task: Task): void {
-  clearPending(vcpu, Pending.TIMER);
+  const devices = (vcpu.pending & Pending.TIMER) != 0;
+  if (devices) clearPending(vcpu, Pending.TIMER);
+  vcpu.timerMoved = 0;
   task.timerDue = 0;
-  expire(vcpu, rdtsc());
-  armTask(task, nextDeadline(vcpu));
+  const now = rdtsc();
+  if (armTask(task, serveTimers(vcpu, now, devices))) boundStay(vcpu, now);
 }
 
 function startUp(vcpu: Vcpu, pending: u32): void {
@@ -325,9 +364,4 @@ function allDeaf(vm: Vm): bool {
     if (other.state == VcpuState.RUNNABLE || other.deaf == 0 || (pending & ~Pending.TIMER) != 0) return false;
   }
   return true;
-}
-
-function needsDelivery(vcpu: Vcpu): bool {
-  const bits: u32 = Pending.EVENT | Pending.NMI | Pending.INTERRUPT | Pending.CONTROLS;
-  return (pendingOf(vcpu) & bits) != 0;
 }

@@ -9,7 +9,7 @@ import { fromNanoseconds } from "../cpu/tsc";
 import { rdtsc } from "../cpu/insn";
 import { HostWork, noteWork, Virt, virt, virtAt } from "../vcpu/current";
 import { kickTask } from "./kick";
-import { MAX_TASKS, moveState, stateOf, Task, taskAt, TaskState, WEIGHT_ONE } from "./task";
+import { keyOf, MAX_TASKS, moveState, stateOf, Task, taskAt, TaskState, WEIGHT_ONE } from "./task";
 
 const SLICE_NANOSECONDS: u64 = 2_000_000;
 const WINDOW_NANOSECONDS: u64 = 20_000_000;
@@ -156,40 +156,43 @@ function chargeCap(task: Task, ran: u64, now: u64): void {
 }
 
 /**
- * The host timer fired on this CPU: wakes whose deadline it was. Returns HostWork bits for the running
- * task. `running`: its address, 0 if none runs.
+ * The host timer fired on this CPU: wakes whose deadline it was, and notes the CPU's own work. `running`: address of the
+ * running task, 0 if none runs. True if its deadline was among them: then armTask() is to follow, which sets the hardware.
  */
 export function takeTimers(running: usize): bool {
+  const ownKey: u64 = running ? keyOf(changetype<Task>(running)) : 0;
   let own: bool = false;
   for (let key = timer.takeExpired(); key != 0; key = timer.takeExpired()) {
-    if (key == SLICE_KEY) {
-      virt().sliceEnd = 0;
-      noteWork(HostWork.RESCHEDULE);
-    } else if (key == HOUSE_KEY) {
-      virt().houseAt = 0;
-      noteWork(HostWork.RESCHEDULE);
-    } else if (key <= MAX_TASKS) own = expired(taskAt(<u32>key - 1), running) || own;
-    else noteWork(HostWork.RESCHEDULE); // somebody in the idle loop waits for it
+    if (key == ownKey) {
+      changetype<Task>(running).armedFor = 0;
+      own = true;
+    } else otherExpired(key);
   }
+  if (!own) timer.settle();
   return own;
 }
 
-/** True if the running task's own deadline was due. */
-function expired(task: Task, running: usize): bool {
-  task.armedFor = 0;
-  if (changetype<usize>(task) == running) return true;
-  task.timerDue = 1;
-  kickTask(task);
-  return false;
+function otherExpired(key: u64): void {
+  if (key <= MAX_TASKS) {
+    const task = taskAt(<u32>key - 1);
+    task.armedFor = 0;
+    task.timerDue = 1;
+    kickTask(task);
+    return;
+  }
+  if (key == SLICE_KEY) virt().sliceEnd = 0;
+  else if (key == HOUSE_KEY) virt().houseAt = 0;
+  noteWork(HostWork.RESCHEDULE); // other keys: somebody in the idle loop waits for it
 }
 
-/** Sets the task's timer; u64.MAX_VALUE: none. */
-export function armTask(task: Task, deadline: u64): void {
+/** Sets the task's timer, and with it the hardware; u64.MAX_VALUE: none. False if it was set so already. */
+export function armTask(task: Task, deadline: u64): bool {
   const wanted = deadline == u64.MAX_VALUE ? 0 : max(deadline, 1);
-  if (wanted == task.armedFor) return;
+  if (wanted != 0 && wanted == task.armedFor) return false;
   task.armedFor = wanted;
-  if (wanted) timer.arm(<u64>task.number + 1, wanted);
-  else timer.cancel(<u64>task.number + 1);
+  if (wanted) timer.arm(keyOf(task), wanted);
+  else timer.cancel(keyOf(task)); // also where it is not armed: it may have expired just now
+  return true;
 }
 
 /** A task of this CPU woke while another runs: does it deserve the CPU now, or at the end of a slice? */

@@ -23,8 +23,9 @@ export const GUEST_STATE_REFUSED: u32 = Entry.GUEST_STATE;
  */
 export function enter(vcpu: Vcpu): u32 {
   const failed = vmenter(changetype<usize>(vcpu));
-  if (failed == 0) vcpu.exitReason = <u32>vmread(Field.EXIT_REASON);
-  return failed;
+  if (failed != 0) return failed;
+  vcpu.exitReason = <u32>vmread(Field.EXIT_REASON);
+  return 0;
 }
 
 export function readQualification(): u64 {

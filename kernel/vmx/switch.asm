@@ -44,8 +44,13 @@ insn_vmenter:
                 je      .launch
                 vmresume
                 jmp     .failed
-.launch:        vmlaunch
-.failed:        pop     rdi                     ; CF or ZF; neither MOV nor POP changes them
+.launch:        mov     rdi, [rsp]
+                mov     dword [edi + VCPU_LAUNCHED], 1
+                mov     rdi, [edi + VCPU_REGS + 7 * 8]
+                vmlaunch
+                mov     rdi, [rsp]              ; CF or ZF; neither MOV nor POP changes them
+                mov     dword [edi + VCPU_LAUNCHED], 0
+.failed:        pop     rdi
                 mov     eax, 1
                 jc      .return
                 inc     eax
@@ -94,16 +99,14 @@ vmexit:         push    rdi
                 mov     [edi + VCPU_REGS + 14 * 8], r14
                 mov     [edi + VCPU_REGS + 15 * 8], r15
                 pop     qword [edi + VCPU_REGS + 7 * 8]
-                mov     dword [edi + VCPU_LAUNCHED], 1
-                mov     ecx, [edi + VCPU_ENTRY_FLAGS]
-                pop     rdi
-                test    ecx, ecx
-                jnz     .mitigate
+                cmp     dword [edi + VCPU_ENTRY_FLAGS], 0
+                pop     rdi                     ; the Vcpu's address again
+                jne     .mitigate
 .done:          xor     eax, eax
                 ret
 
 ; What the guest left in registers or predictors is gone before the core computes.
-.mitigate:      mov     esi, ecx
+.mitigate:      mov     esi, [edi + VCPU_ENTRY_FLAGS]
                 test    esi, ENTRY_CLEAR_REGISTERS
                 jz      .stack_buffer
                 xor     eax, eax

@@ -2,7 +2,14 @@
 import * as apic from "../../../kernel/cpu/apic";
 import * as timer from "../../../kernel/cpu/timer";
 
-export { arm, cancel, nextDeadline, takeExpired } from "../../../kernel/cpu/timer";
+export { arm, cancel, nextDeadline } from "../../../kernel/cpu/timer";
+
+/** As the scheduler does: when nothing more has expired, the hardware is set. */
+export function takeExpired(): u64 {
+  const key = timer.takeExpired();
+  if (key == 0) timer.settle();
+  return key;
+}
 
 export function most(): u32 {
   return timer.MAX_TIMERS;

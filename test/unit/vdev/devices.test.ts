@@ -522,7 +522,7 @@ test("a reset brings every device back to power-up", async () => {
   f.k.writeApicBase(f.lapic[1], 0xfee00c00n);
   f.k.resetPlatform(ARENA);
   expect(inp(f, 0x3ff)).toBe(0);
-  expect(f.k.nextDeadline(f.at[0])).toBe(0xffffffffffffffffn);
+  expect(f.deadline(f.at[0])).toBe(0xffffffffffffffffn);
   expect(f.vcpu[1].apicBase).toBe(0xfee00800n);
   expect(f.vcpu[0].apicBase).toBe(0xfee00900n);
   expect(struct(f.m, "kernel/virq/vlapic.ts", "Vlapic", f.lapic[0]).timerDeadline).toBe(0n);

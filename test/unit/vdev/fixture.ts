@@ -32,6 +32,10 @@ export interface Fixture {
   lapic: number[];
   /** Lets `ns` nanoseconds pass and fires what was due meanwhile, at its time. */
   pass(ns: number): void;
+  /** Fires what is due for a vCPU; the deadline after it. */
+  expire(vcpu: number): bigint;
+  /** The vCPU's next deadline; nothing fires. */
+  deadline(vcpu: number): bigint;
   /** Takes what the log gained: the text of each line. */
   lines(): string[];
 }
@@ -70,16 +74,18 @@ export async function vmFixture(options: VmOptions = {}): Promise<Fixture> {
     for (const v of vcpu) v.pending = 0;
   }
   const lapic = vcpu.map((v) => v.vlapic as number);
+  const expire = (v: number): bigint => k.serveTimers(v, BigInt(m.clock.ticks), 1);
+  const deadline = (v: number): bigint => k.serveTimers(v, 0n, 1);
   const pass = (ns: number) => {
     const until = m.clock.ticks + (ns * TSC_KHZ) / 1e6;
     for (;;) {
-      const next = at.reduce((a, v) => Math.min(a, Number(k.nextDeadline(v))), Infinity);
+      const next = at.reduce((a, v) => Math.min(a, Number(deadline(v))), Infinity);
       m.clock.ticks = Math.max(m.clock.ticks, Math.min(next, until));
       if (next > until) return;
-      for (const v of at) k.expire(v, BigInt(m.clock.ticks));
+      for (const v of at) expire(v);
     }
   };
-  return { m, k, vm, vcpu, at, lapic, pass, lines: logReader(m) };
+  return { m, k, vm, vcpu, at, lapic, pass, expire, deadline, lines: logReader(m) };
 }
 
 /** Reads the log's ring in linear memory. */

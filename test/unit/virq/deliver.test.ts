@@ -187,6 +187,37 @@ describe("by virtual-interrupt delivery", () => {
     }, apicv);
   });
 
+  test("RVI only rises with new requests, and what the processor has delivered stays delivered", async () => {
+    await guest(function* (cpu) {
+      yield* x2apic(cpu);
+      shut(cpu);
+      yield wrmsr(cpu, MSR.SELF_IPI, 0x91);
+      yield wrmsr(cpu, MSR.SELF_IPI, 0x41);
+      expect(cpu.read(FIELD.INTERRUPT_STATUS)).toBe(0x91n);
+      cpu.setApic(0x240, 0); // the processor moved 91H from IRR to ISR
+      cpu.setApic(0x140, 1 << 17);
+      cpu.write(FIELD.INTERRUPT_STATUS, 0x9141);
+      yield wrmsr(cpu, MSR.SELF_IPI, 0x31);
+      expect(cpu.read(FIELD.INTERRUPT_STATUS)).toBe(0x9141n);
+      yield wrmsr(cpu, MSR.SELF_IPI, 0x51);
+      expect(cpu.read(FIELD.INTERRUPT_STATUS)).toBe(0x9151n);
+      yield wrmsr(cpu, MSR.EOI, 0); // one that exits
+      expect(cpu.read(FIELD.INTERRUPT_STATUS)).toBe(0x51n);
+    }, apicv);
+  });
+
+  test("switched off by software, the APIC asks for nothing; switched on again, for what waited", async () => {
+    await guest(function* (cpu) {
+      yield* x2apic(cpu);
+      shut(cpu);
+      yield wrmsr(cpu, MSR.SELF_IPI, 0x61);
+      yield wrmsr(cpu, MSR.SVR, 0xff);
+      expect(cpu.read(FIELD.INTERRUPT_STATUS)).toBe(0n);
+      yield wrmsr(cpu, MSR.SVR, 0x1ff);
+      expect(cpu.read(FIELD.INTERRUPT_STATUS)).toBe(0x61n);
+    }, apicv);
+  });
+
   test("a level-triggered vector exits at its EOI, and comes again while its line is up", async () => {
     await guest(function* (cpu) {
       yield* x2apic(cpu);
