@@ -24,7 +24,9 @@ export const MAX_REGIONS: u32 = 256;
 export const MAX_MODULES: u32 = 64;
 const REGION_BYTES: usize = 24;
 const MODULE_BYTES: usize = 24;
-const POOL_BYTES: u32 = 16384;
+/** A string that a guest is described by has as many at most, its NUL included (tools/image/modules.ts refuses longer ones). */
+export const MOST_STRING: u32 = 4096;
+const POOL_BYTES: u32 = 65536;
 /** No structure of the loader lies above: the boot page tables map this much to read it. */
 export const LOADER_LIMIT: u64 = 0x1_0000_0000;
 
@@ -78,7 +80,7 @@ export class BootInfo {
 const theInfo: usize = memory.data(128, 8);
 const regions: usize = memory.data(256 * 24, 8);
 const modules: usize = memory.data(64 * 24, 8);
-const pool: usize = memory.data(16384, 8);
+const pool: usize = memory.data(65536, 8);
 if (offsetof<BootInfo>() > 128 || offsetof<Region>() != 24) ERROR("bootinfo: layout");
 
 export function bootInfo(): BootInfo {
@@ -123,7 +125,7 @@ export function copyString(pa: u64, most: u32, lengthOut: usize): usize {
   while (length < limit && deviceload8(pa + length) != 0) length++;
   const at = poolAlloc(length + 1);
   if (!at) {
-    log.warn("boot", "strings of the boot loader do not fit: some are dropped");
+    log.warn("boot", "the strings of the boot loader have more than 64 KiB together: one is ignored");
     return 0;
   }
   deviceread(at, pa, length);
@@ -175,8 +177,20 @@ export function addModule(base: u64, end: u64, textPa: u64): void {
   const module = moduleAt(info.moduleCount++);
   module.base = base;
   module.bytes = end - base;
-  module.text = textPa ? copyString(textPa, 1024, changetype<usize>(module) + offsetof<BootModule>("textBytes")) : 0;
-  if (!module.text) module.textBytes = 0;
+  module.textBytes = 0;
+  module.text = 0;
+  if (!textPa) return;
+  if (hasEnd(textPa, MOST_STRING))
+    module.text = copyString(textPa, MOST_STRING, changetype<usize>(module) + offsetof<BootModule>("textBytes"));
+  else warnRange("the string of a boot module is longer than 4095 bytes: ignored, and the guest with it", base, end);
+}
+
+/** Whether a string ends within `bytes`. */
+export function hasEnd(pa: u64, bytes: u32): bool {
+  if (!isReadable(pa, 1)) return false;
+  const most = <u32>min(<u64>bytes, LOADER_LIMIT - pa);
+  for (let i: u32 = 0; i < most; i++) if (deviceload8(pa + i) == 0) return true;
+  return false;
 }
 
 export function warnRange(text: string, base: u64, end: u64): void {

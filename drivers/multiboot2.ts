@@ -130,15 +130,9 @@ function readModule(tag: u64, body: u32): void {
     log.warn("boot", "multiboot 2 module tag is too short: ignored");
     return;
   }
-  // The string has an end in the tag: a missing NUL must not run on.
-  const text = hasEnd(tag + 16, body - 8) ? tag + 16 : 0;
+  // The string ends in the tag: a missing NUL must not run on.
+  const text = boot.hasEnd(tag + 16, body - 8) ? tag + 16 : 0;
   boot.addModule(deviceload32(tag + 8), deviceload32(tag + 12), text);
-}
-
-function hasEnd(pa: u64, bytes: u32): bool {
-  const most = min(bytes, 1024);
-  for (let i: u32 = 0; i < most; i++) if (deviceload8(pa + i) == 0) return true;
-  return false;
 }
 
 function readMap(tag: u64, size: u32): void {

@@ -47,6 +47,16 @@ test("a guest with two vCPUs sends itself IPIs beside others", async () => {
   expectPass(result, ["ipi", "ioapic", "selfmod"]);
 });
 
+test("a command line of nearly 4 KiB arrives whole, by multiboot 1 and 2", async () => {
+  const words = `${"0123456 ".repeat(500)}the end`;
+  for (const media of ["multiboot", "multiboot2"] as const) {
+    const result = await runGuests([`hello cmdline=${words}`], { media });
+    expectPass(result, ["hello"]);
+    const printed = [...result.serial.matchAll(/guest: hello\| (.*)$/gm)].map((line) => line[1]).join("");
+    expect(printed.replaceAll(" ", ""), media).toContain(`commandline:${words.replaceAll(" ", "")}`);
+  }
+});
+
 test("a reset starts a guest again with zeroed memory", async () => {
   const result = await runGuests(["reset restart=on", "hello"]);
   expectPass(result, ["hello"]);

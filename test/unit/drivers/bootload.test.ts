@@ -70,6 +70,26 @@ describe.each([
     expect(logLines(m)).toEqual([]);
   });
 
+  test("a string of 4095 bytes is taken whole; a longer one is ignored in one line", () => {
+    const module = (bytes: number) => ({ start: 0x20_0000, end: 0x20_1000, text: "x".repeat(bytes) });
+    expect(read(magic, build({ ranges: PC, modules: [module(4095), module(4096)] }))).toBe(0);
+    expect(modules().map((m) => m.text.length)).toEqual([4095, 0]);
+    expect(logLines(m)).toEqual([
+      "boot: the string of a boot module is longer than 4095 bytes: ignored, and the guest with it (0x200000 .. 0x201000)",
+    ]);
+  });
+
+  test("strings of more than 64 KiB together: the last are ignored in one line each", () => {
+    const module = { start: 0x20_0000, end: 0x20_1000, text: "x".repeat(4000) };
+    expect(read(magic, build({ ranges: PC, modules: Array.from({ length: 17 }, () => module) }))).toBe(0);
+    const lengths = modules().map((m) => m.text.length);
+    expect(lengths.slice(0, 16)).toEqual(Array.from({ length: 16 }, () => 4000));
+    expect(lengths[16]).toBe(0);
+    expect(logLines(m)).toEqual([
+      "boot: the strings of the boot loader have more than 64 KiB together: one is ignored",
+    ]);
+  });
+
   test("no usable memory is refused in one line", () => {
     expect(read(magic, build({ ranges: [{ base: 0n, bytes: 0x1000n, type: 2 }] }))).toBe(5);
     expect(logLines(m)).toEqual(["boot: the boot loader's memory map holds no usable memory"]);

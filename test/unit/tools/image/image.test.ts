@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readConstants } from "../../../../tools/image/abi.ts";
 import { BuildError, buildImage } from "../../../../tools/image/build.ts";
 import { Elf, PT_LOAD } from "../../../../tools/image/elf.ts";
+import { checkModules } from "../../../../tools/image/modules.ts";
 import { lookUp, type SymbolMap } from "../../../../tools/image/symbolmap.ts";
 
 const EXPORTS = ["kmain", "_start", "apmain", "onInterrupt", "onException", "onNmi", "onMachineCheck", "onTrap"];
@@ -118,4 +119,17 @@ describe("the image", async () => {
   test("is refused when the data segments reach past SHARED_END", async () => {
     await expect(build("huge", { asm, linear: new Uint8Array(0x3f_0001) })).rejects.toThrow(/SHARED_END/);
   });
+});
+
+test("boot modules whose strings no loader would carry are refused in one line that names them", () => {
+  const module = (bytes: number) => ({ file: "web.elf", string: "x".repeat(bytes) });
+  expect(() => checkModules([module(4095)])).not.toThrow();
+  expect(() => checkModules([module(4096)])).toThrow(
+    /^the string of web\.elf \('x{40}\.\.\.'\) has 4096 bytes: 4095 at most$/,
+  );
+  expect(() => checkModules(Array.from({ length: 15 }, () => module(4000)))).toThrow(
+    /have 60135 bytes together: 57344 at most/,
+  );
+  expect(() => checkModules(Array.from({ length: 65 }, () => module(1)))).toThrow("65 boot modules: 64 at most");
+  expect(() => checkModules([], "x".repeat(5000))).toThrow("the host's command line has 5000 bytes: 4095 at most");
 });
