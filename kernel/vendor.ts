@@ -3,7 +3,15 @@
 
 // Processor: probe() once, enableCpu() on each CPU.
 export { disableCpu, enableCpu, probe, unrestrictedGuest } from "./vmx/enable";
-export { hasRdtscp, hasXsavec, hostMicrocode, hostXcr0, readHostFeatures, xsaveBytes } from "./vmx/hostfeature";
+export {
+  hasRdtscp,
+  hasXsavec,
+  hostMicrocode,
+  hostXcr0,
+  readHostFeatures,
+  vectorOffset,
+  xsaveBytes,
+} from "./vmx/hostfeature";
 export { hasInvpcid, hasStringInfo, isDebugPending } from "./vmx/register";
 
 // vCPU: its control structure. `loadVmcs` makes it current on this CPU (everything below needs that);
@@ -11,7 +19,7 @@ export { hasInvpcid, hasStringInfo, isDebugPending } from "./vmx/register";
 // leave in the registers (vector, debug, SYSCALL).
 export { abandonCurrent, createVcpu, destroyVcpu, loadVmcs, release, resetVcpu } from "./vmx/vmcs";
 export { initRegisters } from "./vmx/reset";
-export { bringIn, setXcr0, takeOut } from "./vmx/state";
+export { bringIn, loadVector, setXcr0, storeVector, takeOut } from "./vmx/state";
 export { forgetVm, initSpeculation, setSpecCtrl } from "./vmx/speculation";
 export { destroyBitmaps, interceptMsr, interceptPort } from "./vmx/intercept";
 
@@ -86,6 +94,7 @@ export { loadDebug } from "./vmx/debug";
 // Events. `injectEvents` puts exceptions, re-injected events and NMIs into the next entry and returns true
 // if its slot is taken; interrupts are virq/deliver's.
 export {
+  blockByMovSs,
   canTakeInterrupt,
   injectEvents,
   injectInterrupt,

@@ -142,20 +142,32 @@ function translatePart(vcpu: Vcpu, gva: u64, write: bool): bool {
 
 /** The operand's value, zero-extended. 1, 2, 4 or 8 bytes. */
 export function loadOperand(vcpu: Vcpu): u64 {
-  const operand = operandOf(vcpu);
-  if (operand.firstBytes == operand.bytes) return readOperandAt(vcpu, operand.gpa, operand.bytes);
-  let value: u64 = 0;
-  for (let i: u32 = 0; i < operand.bytes; i++) value |= readOperandAt(vcpu, byteGpa(operand, i), 1) << (i << 3);
-  return value;
+  return loadPart(vcpu, 0, operandOf(vcpu).bytes);
 }
 
 export function storeOperand(vcpu: Vcpu, value: u64): void {
+  storePart(vcpu, 0, operandOf(vcpu).bytes, value);
+}
+
+/** 1, 2, 4 or 8 bytes of an operand of any size, from its byte `at` on. */
+export function loadPart(vcpu: Vcpu, at: u32, bytes: u32): u64 {
   const operand = operandOf(vcpu);
-  if (operand.firstBytes == operand.bytes) {
-    writeOperandAt(vcpu, operand.gpa, operand.bytes, value);
-    return;
-  }
-  for (let i: u32 = 0; i < operand.bytes; i++) writeOperandAt(vcpu, byteGpa(operand, i), 1, (value >> (i << 3)) & 0xff);
+  if (isWhole(operand, at, bytes)) return readOperandAt(vcpu, byteGpa(operand, at), bytes);
+  let value: u64 = 0;
+  for (let i: u32 = 0; i < bytes; i++) value |= readOperandAt(vcpu, byteGpa(operand, at + i), 1) << (i << 3);
+  return value;
+}
+
+export function storePart(vcpu: Vcpu, at: u32, bytes: u32, value: u64): void {
+  const operand = operandOf(vcpu);
+  if (isWhole(operand, at, bytes)) writeOperandAt(vcpu, byteGpa(operand, at), bytes, value);
+  else
+    for (let i: u32 = 0; i < bytes; i++) writeOperandAt(vcpu, byteGpa(operand, at + i), 1, (value >> (i << 3)) & 0xff);
+}
+
+/** The part lies in one page. */
+function isWhole(operand: Operand, at: u32, bytes: u32): bool {
+  return at + bytes <= operand.firstBytes || at >= operand.firstBytes;
 }
 
 /** Locked store: true if the operand still held `expected`. One that crosses pages is a plain store. */

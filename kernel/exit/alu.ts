@@ -264,6 +264,18 @@ export function bitScan(alu: Alu, forward: bool, a: u64, old: u64): u64 {
   return forward ? ctz<u64>(a) : 63 - clz<u64>(a);
 }
 
+/** POPCNT, TZCNT, LZCNT (0, 1, 2) of `bytes` bytes. */
+export function countBits(alu: Alu, operation: u32, a: u64, bytes: u32): u64 {
+  const bits: u64 = (<u64>bytes) << 3;
+  if (operation == 0) {
+    setStatus(alu, STATUS, a == 0 ? Flag.ZF : 0);
+    return popcnt<u64>(a);
+  }
+  const count = a == 0 ? bits : operation == 1 ? ctz<u64>(a) : clz<u64>(a) - (64 - bits);
+  setStatus(alu, Flag.CF | Flag.ZF, (a == 0 ? Flag.CF : 0) | (count == 0 ? Flag.ZF : 0));
+  return count;
+}
+
 /** Condition 0..15 of Jcc, SETcc, CMOVcc. */
 export function condition(flags: u64, code: u32): bool {
   const sign = ((flags >> 7) ^ (flags >> 11)) & 1;

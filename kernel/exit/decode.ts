@@ -1,9 +1,12 @@
 // Instruction bytes -> Insn record. Pure: the bytes were read once by the caller, nothing of the guest
 // is touched, so another vCPU that rewrites the code meanwhile changes nothing.
 //
-// Known are the integer instructions that take a memory operand. What a device register never sees
-// (vector and x87 moves, far transfers) is refused with UNKNOWN, and the VM stops with a report.
+// Known are the integer instructions that take a memory operand, in ModRM or on the stack, and the moves of vector
+// registers. What a device register never sees (arithmetic on vectors, x87) is refused with UNKNOWN, and the VM stops
+// with a report.
 // Intel SDM Vol. 2, "Instruction Format" and appendix "Opcode Map".
+
+import { Part, VectorMove, vectorMove, vectorMove38 } from "./decodevector";
 
 export const enum Decoded {
   OK = 0,
@@ -55,6 +58,16 @@ export const enum Kind {
   JMP = 38,
   INS = 39,
   OUTS = 40,
+  RET = 41,
+  LEAVE = 42,
+  ENTER = 43, // immediate: bytes of the frame; aux: nesting level, 0 to 15
+  JMP_FAR = 44,
+  MOV_TO_SEGMENT = 45,
+  LLDT = 46,
+  LTR = 47,
+  STORE_SYSTEM = 48, // aux: SLDT STR SMSW
+  COUNT = 49, // aux: POPCNT TZCNT LZCNT
+  VECTOR = 50, // a move; aux: Part
 }
 
 /** Insn.flags, and the upper bits of an opcode's attributes. */
@@ -78,6 +91,7 @@ export const enum Form {
   IMMEDIATE = 0x8000000, // an immediate was present
   MEMORY = 0x10000000, // has a memory operand
   NOT_16 = 0x20000000, // 32-bit where others would be 16-bit
+  IMPLICIT = 0x40000000, // touches the stack
 }
 
 export const enum Prefix {
@@ -111,10 +125,14 @@ export class Insn {
   scaleLog2: u32;
   displacement: i64;
   immediate: u64; // sign-extended
+  vex: u32; // bytes of the vector that a VEX prefix names, 16 or 32; 0: no VEX
+  vvvv: u32; // its further register
+  aligned: u32; // 1: #GP unless the operand is aligned to its size
   // Scratch of the decoder
   at: usize;
   end: usize;
   start: usize;
+  opcodeAt: usize; // the last byte of the opcode
   mode: u32;
   overriding: u32;
 }
@@ -143,6 +161,7 @@ function decodeAll(insn: Insn): Decoded {
   if (insn.at >= insn.end) return Decoded.TRUNCATED;
   const opcode = takeByte(insn);
   let attributes: u32;
+  if (opcode == 0xc4 || opcode == 0xc5) return decodeVex(insn, opcode == 0xc4);
   if (opcode == 0x0f) {
     if (insn.at >= insn.end) return Decoded.TRUNCATED;
     const second = takeByte(insn);
@@ -153,7 +172,7 @@ function decodeAll(insn: Insn): Decoded {
       attributes = twoByteOpcode(insn, second);
     }
   } else {
-    attributes = oneByteOpcode(opcode);
+    attributes = oneByteOpcode(insn, opcode);
   }
   if (attributes == 0) return Decoded.UNKNOWN;
   insn.kind = attributes & 0xff;
@@ -170,12 +189,32 @@ function decodeOperands(insn: Insn, opcode: u32): Decoded {
     return finish(insn);
   }
   if ((insn.flags & Form.ABSOLUTE) != 0) return decodeAbsolute(insn);
-  if ((insn.flags & Form.MODRM) == 0) return Decoded.UNKNOWN;
+  if ((insn.flags & Form.MODRM) == 0) return decodeImplicit(insn, opcode);
   const status = decodeModRm(insn);
   if (status != Decoded.OK) return status;
   if ((insn.flags & Form.GROUP) != 0 && !resolveGroup(insn, opcode)) return Decoded.UNKNOWN;
   markHighByte(insn);
   return decodeImmediate(insn);
+}
+
+/** No ModRM: PUSH, POP, CALL, RET, LEAVE, ENTER. The register, if any, is in the opcode. */
+function decodeImplicit(insn: Insn, opcode: u32): Decoded {
+  insn.register = (opcode & 7) | ((insn.rex & 1) << 3);
+  if (insn.kind == Kind.CALL && insn.mode == 8) insn.bytes = 8; // 66H counts for nothing
+  if (insn.kind == Kind.RET && insn.mode == 8) insn.bytes = 8;
+  insn.memoryBytes = insn.bytes;
+  if (insn.kind == Kind.ENTER) {
+    if (insn.end - insn.at < 3) return Decoded.TRUNCATED;
+    insn.immediate = <u64>load<u16>(insn.at);
+    insn.aux = <u32>load<u8>(insn.at, 2) & 31;
+    insn.at += 3;
+    return finish(insn);
+  }
+  if (opcode != 0xc2) return decodeImmediate(insn);
+  if (insn.end - insn.at < 2) return Decoded.TRUNCATED;
+  insn.immediate = <u64>load<u16>(insn.at);
+  insn.at += 2;
+  return finish(insn);
 }
 
 function finish(insn: Insn): Decoded {
@@ -275,21 +314,28 @@ function setSizes(insn: Insn): void {
   }
   if ((insn.flags & Form.BYTE) != 0) insn.bytes = 1;
   if ((insn.flags & Form.NOT_16) != 0 && insn.bytes == 2) insn.bytes = 4;
+  if (insn.kind == Kind.VECTOR) return;
   insn.memoryBytes = insn.bytes;
   if ((insn.flags & Form.SOURCE8) != 0) insn.memoryBytes = 1;
   else if ((insn.flags & Form.SOURCE16) != 0) insn.memoryBytes = 2;
-  else if ((insn.flags & Form.SOURCE32) != 0) insn.memoryBytes = 4;
+  else if ((insn.flags & Form.SOURCE32) != 0) insn.memoryBytes = min(insn.bytes, 4);
   if (insn.kind == Kind.CMPXCHG8B) insn.memoryBytes = insn.bytes == 8 ? 16 : 8;
 }
 
 // ---- Opcodes
 
 /** Attributes of a one-byte opcode, 0 where the core does not know it. */
-function oneByteOpcode(opcode: u32): u32 {
+function oneByteOpcode(insn: Insn, opcode: u32): u32 {
   if (opcode < 0x40) return aluOpcode(opcode);
+  if (opcode >= 0x50 && opcode < 0x58) return Kind.PUSH | Form.IMPLICIT | Form.STACK;
+  if (opcode >= 0x58 && opcode < 0x60) return Kind.POP | Form.IMPLICIT | Form.STACK;
   switch (opcode) {
     case 0x63: // MOVSXD in 64-bit mode; ARPL elsewhere is refused in decodeModRm's caller by its form
       return Kind.MOVSX | Form.MODRM | Form.TO_REGISTER | Form.SOURCE32;
+    case 0x68:
+      return Kind.PUSH | Form.IMPLICIT | Form.STACK | Form.IMM_OPERAND;
+    case 0x6a:
+      return Kind.PUSH | Form.IMPLICIT | Form.STACK | Form.IMM8;
     case 0x69:
       return Kind.IMUL2 | Form.MODRM | Form.TO_REGISTER | Form.IMM_OPERAND;
     case 0x6b:
@@ -327,8 +373,10 @@ function oneByteOpcode(opcode: u32): u32 {
       return Kind.MOV | Form.MODRM | Form.TO_REGISTER;
     case 0x8c:
       return Kind.MOV_FROM_SEGMENT | Form.MODRM | Form.SOURCE16;
+    case 0x8e:
+      return Kind.MOV_TO_SEGMENT | Form.MODRM | Form.TO_REGISTER | Form.SOURCE16;
     case 0x8f:
-      return Kind.POP | Form.MODRM | Form.GROUP | Form.STACK;
+      return Kind.POP | Form.MODRM | Form.GROUP | Form.STACK | Form.IMPLICIT;
     case 0xa0:
       return Kind.MOV | Form.ABSOLUTE | Form.BYTE | Form.TO_REGISTER;
     case 0xa1:
@@ -361,10 +409,17 @@ function oneByteOpcode(opcode: u32): u32 {
       return Kind.SHIFT | Form.MODRM | Form.GROUP | Form.BYTE | Form.IMM8;
     case 0xc1:
       return Kind.SHIFT | Form.MODRM | Form.GROUP | Form.IMM8;
+    case 0xc2:
+    case 0xc3:
+      return Kind.RET | Form.IMPLICIT | Form.STACK;
     case 0xc6:
       return Kind.MOV | Form.MODRM | Form.GROUP | Form.BYTE | Form.IMM8;
     case 0xc7:
       return Kind.MOV | Form.MODRM | Form.GROUP | Form.IMM_OPERAND;
+    case 0xc8:
+      return Kind.ENTER | Form.IMPLICIT | Form.STACK;
+    case 0xc9:
+      return Kind.LEAVE | Form.IMPLICIT | Form.STACK;
     case 0xd0:
       return Kind.SHIFT | Form.MODRM | Form.GROUP | Form.BYTE | Form.COUNT_ONE;
     case 0xd1:
@@ -373,6 +428,8 @@ function oneByteOpcode(opcode: u32): u32 {
       return Kind.SHIFT | Form.MODRM | Form.GROUP | Form.BYTE | Form.COUNT_CL;
     case 0xd3:
       return Kind.SHIFT | Form.MODRM | Form.GROUP | Form.COUNT_CL;
+    case 0xe8:
+      return Kind.CALL | Form.IMPLICIT | Form.STACK | Form.IMM_OPERAND;
     case 0xf6:
       return Kind.TEST | Form.MODRM | Form.GROUP | Form.BYTE;
     case 0xf7:
@@ -400,7 +457,12 @@ function twoByteOpcode(insn: Insn, opcode: u32): u32 {
     return Kind.CMOVCC | ((opcode & 15) << Form.AUX_SHIFT) | Form.MODRM | Form.TO_REGISTER;
   if (opcode >= 0x90 && opcode < 0xa0) return Kind.SETCC | ((opcode & 15) << Form.AUX_SHIFT) | Form.MODRM | Form.BYTE;
   if (opcode >= 0x18 && opcode < 0x20) return Kind.NOP | Form.MODRM;
+  const move = vectorMove(opcode, mandatoryPrefix(insn), (insn.rex & 8) != 0);
+  if (move & VectorMove.IS) return vectorAttributes(insn, move);
   switch (opcode) {
+    case 0x00: // SLDT STR LLDT LTR
+    case 0x01: // SMSW
+      return Kind.STORE_SYSTEM | Form.MODRM | Form.GROUP | Form.SOURCE16;
     case 0x0d: // PREFETCHW
       return Kind.NOP | Form.MODRM;
     case 0xa3:
@@ -429,14 +491,16 @@ function twoByteOpcode(insn: Insn, opcode: u32): u32 {
       return Kind.MOVZX | Form.MODRM | Form.TO_REGISTER | Form.SOURCE8;
     case 0xb7:
       return Kind.MOVZX | Form.MODRM | Form.TO_REGISTER | Form.SOURCE16;
+    case 0xb8:
+      return (insn.prefixes & Prefix.REP) != 0 ? Kind.COUNT | Form.MODRM | Form.TO_REGISTER : 0;
     case 0xba:
       return Kind.BT | Form.MODRM | Form.GROUP | Form.IMM8;
     case 0xbb:
       return Kind.BT | (3 << Form.AUX_SHIFT) | Form.MODRM;
-    case 0xbc: // TZCNT and LZCNT share the opcodes with F3H: refused, they are not BSF and BSR
-      return (insn.prefixes & Prefix.REP) != 0 ? 0 : Kind.BSF | Form.MODRM | Form.TO_REGISTER;
+    case 0xbc: // with F3H TZCNT and LZCNT; on processors without them the prefix means nothing
+      return scanOr(insn, Kind.BSF, 1);
     case 0xbd:
-      return (insn.prefixes & Prefix.REP) != 0 ? 0 : Kind.BSR | Form.MODRM | Form.TO_REGISTER;
+      return scanOr(insn, Kind.BSR, 2);
     case 0xbe:
       return Kind.MOVSX | Form.MODRM | Form.TO_REGISTER | Form.SOURCE8;
     case 0xbf:
@@ -454,8 +518,78 @@ function twoByteOpcode(insn: Insn, opcode: u32): u32 {
   }
 }
 
-/** 0FH 38H: MOVBE only. With F2H the same opcodes are CRC32. */
+function scanOr(insn: Insn, kind: u32, count: u32): u32 {
+  const counts = (insn.prefixes & Prefix.REP) != 0;
+  return (counts ? Kind.COUNT | (count << Form.AUX_SHIFT) : kind) | Form.MODRM | Form.TO_REGISTER;
+}
+
+function mandatoryPrefix(insn: Insn): u32 {
+  if ((insn.prefixes & Prefix.REPNE) != 0) return 3;
+  if ((insn.prefixes & Prefix.REP) != 0) return 2;
+  return (insn.prefixes & Prefix.OPERAND) != 0 ? 1 : 0;
+}
+
+function vectorAttributes(insn: Insn, move: u32): u32 {
+  insn.memoryBytes = (move & VectorMove.BYTES_MASK) >> VectorMove.BYTES_SHIFT;
+  insn.aligned = (move & VectorMove.ALIGNED) != 0 ? 1 : 0;
+  const direction = (move & VectorMove.TO_REGISTER) != 0 ? <u32>Form.TO_REGISTER : 0;
+  return Kind.VECTOR | ((move & VectorMove.PART) << Form.AUX_SHIFT) | Form.MODRM | direction;
+}
+
+/**
+ * C4H, C5H: a VEX prefix in 64-bit mode; elsewhere LES and LDS where a memory operand follows.
+ * Intel SDM Vol. 2, "VEX Prefix".
+ */
+function decodeVex(insn: Insn, three: bool): Decoded {
+  if (insn.at >= insn.end) return Decoded.TRUNCATED;
+  if (insn.mode != 8 && load<u8>(insn.at) < 0xc0) return Decoded.UNKNOWN;
+  const before = insn.prefixes & ~(<u32>Prefix.ADDRESS);
+  if (insn.rex != 0 || before != 0) return Decoded.INVALID;
+  const needed: usize = three ? 3 : 2;
+  if (insn.end - insn.at < needed) return Decoded.TRUNCATED;
+  const first = takeByte(insn);
+  const last = three ? takeByte(insn) : first;
+  const map: u32 = three ? first & 31 : 1;
+  const inverted = three ? (~first >> 5) & 7 : (~first >> 5) & 4; // R X B
+  const wide: u32 = three ? (last >> 4) & 8 : 0;
+  insn.rex = 0x40 | (insn.mode == 8 ? inverted | wide : 0);
+  insn.vvvv = (~last >> 3) & (insn.mode == 8 ? 15 : 7);
+  insn.vex = (last & 4) != 0 ? 32 : 16;
+  return decodeVexMove(insn, map, last & 3);
+}
+
+function decodeVexMove(insn: Insn, map: u32, mandatory: u32): Decoded {
+  const opcode = takeByte(insn);
+  let move: u32 = 0;
+  if (map == 1) move = vectorMove(opcode, mandatory, (insn.rex & 8) != 0);
+  if (map == 2) move = vectorMove38(opcode, mandatory);
+  if ((move & VectorMove.IS) == 0) return Decoded.UNKNOWN;
+  const part = move & VectorMove.PART;
+  if (part == Part.MMX) return Decoded.INVALID;
+  const attributes = vectorAttributes(insn, move);
+  insn.kind = Kind.VECTOR;
+  insn.aux = part;
+  insn.flags = attributes & ~(<u32>0xfff);
+  setSizes(insn);
+  if (part == Part.WHOLE) insn.memoryBytes = insn.vex;
+  else if (insn.vex == 32 && !isScalar(opcode)) return Decoded.INVALID;
+  const status = decodeModRm(insn);
+  if (status != Decoded.OK) return status;
+  const merges = (part == Part.LOW_HALF || part == Part.HIGH_HALF) && (insn.flags & Form.TO_REGISTER) != 0;
+  const isMemory = (insn.flags & Form.MEMORY) != 0;
+  if (isMemory && !merges && insn.vvvv != 0) return Decoded.INVALID;
+  return finish(insn);
+}
+
+/** VMOVSS and VMOVSD ignore the vector length. */
+function isScalar(opcode: u32): bool {
+  return opcode == 0x10 || opcode == 0x11;
+}
+
+/** 0FH 38H: MOVBE and MOVNTDQA. With F2H MOVBE's opcodes are CRC32. */
 function threeByteOpcode(insn: Insn, opcode: u32): u32 {
+  const move = vectorMove38(opcode, mandatoryPrefix(insn));
+  if (move & VectorMove.IS) return vectorAttributes(insn, move);
   if ((insn.prefixes & Prefix.REPNE) != 0) return 0;
   if (opcode == 0xf0) return Kind.MOVBE | Form.MODRM | Form.TO_REGISTER;
   if (opcode == 0xf1) return Kind.MOVBE | Form.MODRM;
@@ -483,6 +617,8 @@ function resolveGroup(insn: Insn, opcode: u32): bool {
       return extension >= 4;
     case Kind.TEST:
       return resolveUnary(insn, extension);
+    case Kind.STORE_SYSTEM:
+      return resolveSystem(insn, extension);
     default:
       return resolveIncDec(insn, extension);
   }
@@ -495,15 +631,43 @@ function resolveUnary(insn: Insn, extension: u32): bool {
   return true;
 }
 
-/** FEH, FFH: INC DEC CALL - JMP - PUSH; the transfers and PUSH in FFH only. */
+/** 0FH 00H: SLDT STR LLDT LTR - -; 0FH 01H: - - - - SMSW. Of a register they are nothing to us. */
+function resolveSystem(insn: Insn, extension: u32): bool {
+  if ((insn.flags & Form.MEMORY) == 0) return false;
+  const second = <u32>load<u8>(insn.opcodeAt);
+  if (second == 1) {
+    insn.aux = 2;
+    return extension == 4;
+  }
+  insn.aux = extension;
+  if (extension >= 2) {
+    insn.kind = extension == 2 ? Kind.LLDT : Kind.LTR;
+    insn.flags |= Form.TO_REGISTER;
+  }
+  return extension < 4;
+}
+
+/** FEH, FFH: INC DEC CALL CALL-FAR JMP JMP-FAR PUSH; the transfers and PUSH in FFH only. */
 function resolveIncDec(insn: Insn, extension: u32): bool {
   if (extension == 1) insn.kind = Kind.DEC;
   if (extension < 2) return true;
-  if ((insn.flags & Form.BYTE) != 0 || (extension != 2 && extension != 4 && extension != 6)) return false;
+  if ((insn.flags & Form.BYTE) != 0) return false;
+  if (extension == 5) return resolveJmpFar(insn);
+  if (extension != 2 && extension != 4 && extension != 6) return false;
   insn.kind = extension == 2 ? Kind.CALL : extension == 4 ? Kind.JMP : Kind.PUSH;
   insn.flags |= Form.STACK | Form.TO_REGISTER;
+  if (insn.kind != Kind.JMP) insn.flags |= Form.IMPLICIT;
   if (insn.mode == 8 && (extension != 6 || (insn.prefixes & Prefix.OPERAND) == 0)) insn.bytes = 8;
   insn.memoryBytes = insn.bytes;
+  return true;
+}
+
+/** m16:16, m16:32, m16:64; of a register it does not exist. */
+function resolveJmpFar(insn: Insn): bool {
+  if ((insn.flags & Form.MEMORY) == 0) return false;
+  insn.kind = Kind.JMP_FAR;
+  insn.flags |= Form.TO_REGISTER;
+  insn.memoryBytes = insn.bytes + 2;
   return true;
 }
 
@@ -514,6 +678,7 @@ function decodeModRm(insn: Insn): Decoded {
   const modRm = takeByte(insn);
   const mod = modRm >> 6;
   const rm = modRm & 7;
+  insn.opcodeAt = insn.at - 2;
   insn.register = ((modRm >> 3) & 7) | ((insn.rex & 4) << 1);
   if (mod == 3) {
     insn.rm = rm | ((insn.rex & 1) << 3);

@@ -43,6 +43,23 @@ export function readDescriptor(vcpu: Vcpu, selector: u32, vector: u32): bool {
   return true;
 }
 
+/** As readDescriptor, for a system segment: in long mode it has 16 bytes, at Vcpu.scratch. Faults are #GP. */
+export function readSystemDescriptor(vcpu: Vcpu, selector: u32, long: bool): bool {
+  if (long && (selector & 0xfff8) + 15 > readTableLimit(0)) return refuse(vcpu, Vector.GP, selector);
+  const at = descriptorAddress(selector);
+  if (!at) return refuse(vcpu, Vector.GP, selector);
+  if (!readLinear(vcpu, at, vcpu.scratch, long ? 16 : 8, SYSTEM_ACCESS)) return false;
+  vcpu.operand = load<u64>(vcpu.scratch);
+  return true;
+}
+
+/** Sets the accessed flag of the descriptor in Vcpu.operand, there and in its table, if it is clear. */
+export function markAccessed(vcpu: Vcpu, selector: u32): bool {
+  if ((vcpu.operand & ACCESSED) != 0) return true;
+  vcpu.operand |= ACCESSED;
+  return writeDescriptor(vcpu, selector, vcpu.operand);
+}
+
 export function writeDescriptor(vcpu: Vcpu, selector: u32, descriptor: u64): bool {
   store<u64>(vcpu.scratch, descriptor);
   return writeLinear(vcpu, descriptorAddress(selector), vcpu.scratch, 8, SYSTEM_ACCESS);
@@ -100,20 +117,16 @@ export function loadTaskSegment(vcpu: Vcpu, segment: u32, selector: u32, cpl: u3
     return true;
   }
   if (!readDescriptor(vcpu, selector, Vector.TS)) return false;
-  let descriptor = vcpu.operand;
-  const access = accessOf(descriptor);
+  const access = accessOf(vcpu.operand);
   if (!suits(segment, selector, access, cpl)) return refuse(vcpu, Vector.TS, selector);
   if ((access & SegmentBit.PRESENT) == 0) return refuse(vcpu, segment == Segment.SS ? Vector.SS : Vector.NP, selector);
-  if ((descriptor & ACCESSED) == 0) {
-    descriptor |= ACCESSED;
-    if (!writeDescriptor(vcpu, selector, descriptor)) return false;
-  }
-  writeSegment(segment, selector, baseOf(descriptor), limitOf(descriptor), accessOf(descriptor));
+  if (!markAccessed(vcpu, selector)) return false;
+  writeSegment(segment, selector, baseOf(vcpu.operand), limitOf(vcpu.operand), accessOf(vcpu.operand));
   return true;
 }
 
 /** Type and privilege. Access bits: 3 code, 2 conforming or expand-down, 1 readable or writable. */
-function suits(segment: u32, selector: u32, access: u32, cpl: u32): bool {
+export function suits(segment: u32, selector: u32, access: u32, cpl: u32): bool {
   const dpl = (access >> SegmentBit.DPL_SHIFT) & 3;
   const rpl = selector & RPL;
   if ((access & SegmentBit.CODE_OR_DATA) == 0) return false;

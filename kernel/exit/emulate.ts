@@ -6,17 +6,7 @@
 import { queueException, Vector } from "../vcpu/event";
 import { Segment } from "../vcpu/exit";
 import { Gpr, gpr, setGpr, Vcpu } from "../vcpu/vcpu";
-import {
-  codeSizeLog2,
-  isLongMode64,
-  readGpr,
-  readRflags,
-  readRip,
-  readSelector,
-  skip,
-  writeGpr,
-  writeRflags,
-} from "../vendor";
+import { codeSizeLog2, isLongMode64, readGpr, readRflags, readSelector, skip, writeGpr, writeRflags } from "../vendor";
 import {
   aluOf,
   codeOf,
@@ -31,13 +21,18 @@ import {
 } from "./access";
 import { codeMemoOf, fetchInstruction } from "./fetch";
 import { readOperandAt, readPaging, writeOperandAt } from "./linear";
+import { effectiveAddress, registerOperand, setRegisterOperand, setSized, source } from "./operand";
 import { insnIn, keep, placeFor, recall } from "./recent";
+import { moveVector } from "./vector";
+import { runStack, usesStack } from "./stackinsn";
+import { runDescriptor, usesDescriptors } from "./segmentinsn";
 import {
   Alu,
   arithmetic,
   bitScan,
   bitTest,
   condition,
+  countBits,
   decrement,
   divide,
   divideSigned,
@@ -54,14 +49,9 @@ import {
   signExtend,
   swapBytes,
 } from "./alu";
+import { Emulated } from "./emulated";
 import { Decoded, decode, Form, Insn, Kind, MAX_INSTRUCTION_BYTES, NO_REGISTER, Prefix } from "./decode";
 import { stopWithReport } from "./unexpected";
-
-export const enum Emulated {
-  DONE = 0, // executed, or a fault is queued for the guest: go on
-  UNKNOWN = 1, // not an instruction that the core executes: report and stop
-  NO_CODE = 2, // its bytes could not be read (the code changed under us): let the guest try again
-}
 
 /** Elements of a repeated string instruction in one exit; the rest follows after the next entry. */
 const ELEMENTS_PER_EXIT: u64 = 256;
@@ -92,7 +82,8 @@ function fetchAndRun(vcpu: Vcpu): Emulated {
     queueException(vcpu, result == Decoded.TOO_LONG ? Vector.GP : Vector.UD, 0);
     return Emulated.DONE;
   }
-  if ((insn.flags & Form.MEMORY) == 0 || insn.kind >= <u32>Kind.INS) return Emulated.UNKNOWN; // INS and OUTS exit for their port
+  if ((insn.flags & (Form.MEMORY | Form.IMPLICIT)) == 0) return Emulated.UNKNOWN;
+  if (insn.kind == Kind.INS || insn.kind == Kind.OUTS) return Emulated.UNKNOWN; // they exit for their port
   if (long) keep(vcpu, place, codeMemoOf(vcpu), code);
   return run(vcpu, insn, long);
 }
@@ -131,10 +122,16 @@ function setPlain(vcpu: Vcpu, register: u32, bytes: u32, value: u64): void {
 
 function runOnce(vcpu: Vcpu, insn: Insn, long: bool): Emulated {
   if (insn.kind == Kind.CMPXCHG8B && insn.memoryBytes == 16) return Emulated.UNKNOWN; // no device has 16-byte registers
-  if (insn.kind >= <u32>Kind.CALL || insn.kind == Kind.PUSH || insn.kind == Kind.POP) return Emulated.UNKNOWN; // a stack in a device
+  if (insn.kind == Kind.VECTOR) return moveVector(vcpu, insn, long) ? skipOver(insn) : Emulated.DONE;
+  if (usesStack(insn.kind)) return runStack(vcpu, insn, long);
+  if (usesDescriptors(insn.kind)) return runDescriptor(vcpu, insn, long);
   if (insn.kind != Kind.NOP && !findOperand(vcpu, insn, long)) return Emulated.DONE;
   if (insn.kind != Kind.NOP && !execute(vcpu, insn)) return Emulated.DONE;
   if (changesFlags(insn.kind)) writeRflags(aluOf(vcpu).flags);
+  return skipOver(insn);
+}
+
+function skipOver(insn: Insn): Emulated {
   skip(insn.length);
   return Emulated.DONE;
 }
@@ -169,49 +166,6 @@ function writesMemory(insn: Insn): bool {
     default:
       return true;
   }
-}
-
-function effectiveAddress(vcpu: Vcpu, insn: Insn): u64 {
-  let address = <u64>insn.displacement;
-  if (insn.base == 16) address += readRip() + insn.length;
-  else if (insn.base != NO_REGISTER) address += readGpr(vcpu, insn.base);
-  if (insn.index != NO_REGISTER) address += readGpr(vcpu, insn.index) << insn.scaleLog2;
-  if (insn.kind == Kind.BT && (insn.flags & Form.IMMEDIATE) == 0) address += bitOffset(vcpu, insn);
-  return address & maskOf(insn.addressBytes);
-}
-
-/** BT with a register: the bit string reaches beyond the operand, in units of the operand's size. */
-function bitOffset(vcpu: Vcpu, insn: Insn): u64 {
-  const bit = <i64>signExtend(readGpr(vcpu, insn.register), insn.bytes);
-  return <u64>((bit >> (3 + ctz<u32>(insn.bytes))) * <i64>insn.bytes);
-}
-
-/** The register operand, cut to the operand's size; AH..BH where the encoding says so. */
-function registerOperand(vcpu: Vcpu, insn: Insn): u64 {
-  if ((insn.flags & Form.HIGH_BYTE) != 0) return (readGpr(vcpu, insn.register - 4) >> 8) & 0xff;
-  return readGpr(vcpu, insn.register) & maskOf(insn.bytes);
-}
-
-function setRegisterOperand(vcpu: Vcpu, insn: Insn, value: u64): void {
-  if ((insn.flags & Form.HIGH_BYTE) == 0) {
-    setSized(vcpu, insn.register, insn.bytes, value);
-    return;
-  }
-  const old = readGpr(vcpu, insn.register - 4);
-  writeGpr(vcpu, insn.register - 4, (old & ~(<u64>0xff00)) | ((value & 0xff) << 8));
-}
-
-/** Writes 1 or 2 bytes of a register and keeps the rest; 4 bytes clear the upper half. */
-function setSized(vcpu: Vcpu, register: u32, bytes: u32, value: u64): void {
-  const mask = maskOf(bytes);
-  const kept: u64 = bytes < 4 ? readGpr(vcpu, register) & ~mask : 0;
-  writeGpr(vcpu, register, kept | (value & mask));
-}
-
-/** The second source: an immediate, or the register. */
-function source(vcpu: Vcpu, insn: Insn): u64 {
-  if ((insn.flags & Form.IMMEDIATE) != 0) return insn.immediate & maskOf(insn.bytes);
-  return registerOperand(vcpu, insn);
 }
 
 // ---- One instruction
@@ -337,6 +291,9 @@ function compute(vcpu: Vcpu, insn: Insn, alu: Alu, old: u64): u64 {
       return compareExchange8(vcpu, alu, old);
     case Kind.IMUL2:
       setSized(vcpu, insn.register, insn.bytes, multiplySigned(alu, old, source(vcpu, insn), insn.bytes));
+      return old;
+    case Kind.COUNT:
+      setSized(vcpu, insn.register, insn.bytes, countBits(alu, insn.aux, old, insn.bytes));
       return old;
     default: // BSF, BSR
       setSized(vcpu, insn.register, insn.bytes, bitScan(alu, insn.kind == Kind.BSF, old, readGpr(vcpu, insn.register)));

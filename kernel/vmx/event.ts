@@ -138,6 +138,11 @@ export function skipIcebp(): void {
   vmwrite(Field.GUEST_RIP, vmread(Field.GUEST_RIP) + vmread(Field.EXIT_INSTRUCTION_LENGTH));
 }
 
+/** MOV to SS was executed on the guest's behalf: interrupts and debug traps wait for the next instruction. */
+export function blockByMovSs(): void {
+  vmwrite(Field.GUEST_INTERRUPTIBILITY, vmread(Field.GUEST_INTERRUPTIBILITY) | Blocking.MOV_SS);
+}
+
 export function setNmiBlocking(on: bool): void {
   const blocking = <u32>vmread(Field.GUEST_INTERRUPTIBILITY);
   vmwrite(Field.GUEST_INTERRUPTIBILITY, on ? blocking | Blocking.NMI : blocking & ~Blocking.NMI);

@@ -12,9 +12,12 @@ class HostFeature {
   rdtscp: u32;
   xsavec: u32; // XSAVEC is there and stores what XRSTOR finds
   microcode: u64; // IA32_BIOS_SIGN_ID
+  avxAt: u32; // where XSAVE puts the upper halves of YMM0 to YMM15
+  zmmAt: u32; // and those of ZMM0 to ZMM15; 0: none
 }
 
-const PLACE: usize = memory.data(32, 8);
+const PLACE: usize = memory.data(40, 8);
+if (offsetof<HostFeature>() > 40) ERROR("HostFeature does not fit its place");
 const OUT: usize = memory.data(16, 8);
 const CPUID_ECX_XSAVE: u32 = 1 << 26;
 const CPUID_EDX_RDTSCP: u32 = 1 << 27;
@@ -22,6 +25,8 @@ const IA32_BIOS_SIGN_ID: u32 = 0x8b;
 /** x87, SSE, AVX, AVX-512 (3): what Basalt lets guests use. */
 export const XCR0_OFFERED: u64 = 0xe7;
 const FXSAVE_BYTES: u32 = 512;
+const AVX: u32 = 2;
+const ZMM_HIGH: u32 = 6;
 const HEADER_BYTES: u32 = 576;
 
 function feature(): HostFeature {
@@ -47,6 +52,8 @@ function readXsave(f: HostFeature): void {
   for (let i: u32 = 2; i < 63; i++) {
     if (((f.xcr0 >> <u64>i) & 1) == 0) continue;
     cpuid(0xd, i, OUT);
+    if (i == AVX) f.avxAt = load<u32>(OUT, 4);
+    if (i == ZMM_HIGH) f.zmmAt = load<u32>(OUT, 4);
     const end = load<u32>(OUT) + load<u32>(OUT, 4);
     if (end > bytes) bytes = end;
   }
@@ -54,6 +61,11 @@ function readXsave(f: HostFeature): void {
   f.xsavec = storesCompacted(f.xcr0) ? 1 : 0;
   if (!f.xsavec && has(Feature.XSAVEC))
     log.warn("cpu", "XSAVEC does not store where XRSTOR looks: guests do without it");
+}
+
+/** Where XSAVE's standard form has component 2 (AVX) or 6 (the upper halves of ZMM0 to ZMM15); 0: the processor has none. */
+export function vectorOffset(component: u32): u32 {
+  return component == AVX ? feature().avxAt : component == ZMM_HIGH ? feature().zmmAt : 0;
 }
 
 export function hostXcr0(): u64 {

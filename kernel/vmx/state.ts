@@ -78,6 +78,21 @@ function restoreVector(vcpu: Vcpu): void {
   if (vcpu.xcr0 != all) xsetbv(0, vcpu.xcr0);
 }
 
+/**
+ * Copies the vector state of the vCPU whose VMCS is current, which goes on using its registers, to its save area; returns
+ * where that is. loadVector() loads what the area holds.
+ */
+export function storeVector(vcpu: Vcpu): usize {
+  saveVector(vcpu);
+  const all = hostXcr0();
+  if (vcpu.xcr0 != all && all != 0) xsetbv(0, vcpu.xcr0);
+  return vcpu.xsaveArea;
+}
+
+export function loadVector(vcpu: Vcpu): void {
+  restoreVector(vcpu);
+}
+
 /** XSETBV that the guest executed and the core allowed. */
 export function setXcr0(vcpu: Vcpu, value: u64): void {
   vcpu.xcr0 = value;

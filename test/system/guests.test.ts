@@ -18,9 +18,21 @@ function expectPass(result: BootResult, names: string[]): void {
   }
 }
 
-const PLAIN = ["hello", "cpuid", "exceptions", "mmio", "msrs", "paging", "ports", "selfmod", "tsc", "poweroff"];
+const PLAIN = [
+  "hello",
+  "cpuid",
+  "device",
+  "exceptions",
+  "mmio",
+  "msrs",
+  "paging",
+  "ports",
+  "selfmod",
+  "tsc",
+  "poweroff",
+];
 
-test("ten guests at once on one CPU each do what they claim, beside one that triple-faults", async () => {
+test("eleven guests at once on one CPU each do what they claim, beside one that triple-faults", async () => {
   const result = await runGuests([...PLAIN, "triple"], { memoryMib: 512 });
   expectPass(result, PLAIN);
   expect(ending(result.serial, "triple")).toMatch(/^ended: triple fault/);

@@ -41,7 +41,18 @@ export const EXIT_PATH: PathRules = {
   enter: "vmenter",
   loop: "kernel/vm/run/loop",
   interrupting: ["onNmi", "onMachineCheck", "onException"],
-  exceptions: [],
+  exceptions: [
+    {
+      from: "kernel/exit/vector/moveVector",
+      to: "kernel/vmx/state/storeVector",
+      why: "a guest's own vector move to a device: its registers are copied to its save area",
+    },
+    {
+      from: "kernel/exit/vector/finish",
+      to: "kernel/vmx/state/loadVector",
+      why: "a guest's own vector move from a device: its registers come back from its save area",
+    },
+  ],
 };
 
 /** Intrinsics that let a device's interrupt in. */

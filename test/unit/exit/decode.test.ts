@@ -53,8 +53,9 @@ function random(seed: number): () => number {
 const PREFIXES = [0x66, 0x67, 0xf2, 0xf3, 0x2e, 0x3e, 0x26, 0x36, 0x64, 0x65];
 const ONE = [0x63, 0x69, 0x6b, 0x80, 0x81, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8b, 0x8c, 0x8f];
 const MORE = [0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf, 0xc0, 0xc1, 0xc6];
+const STACK = [0x50, 0x57, 0x58, 0x5f, 0x68, 0x6a, 0x8e, 0xc2, 0xc3, 0xc4, 0xc5, 0xc8, 0xc9, 0xe8];
 const LAST = [0xc7, 0xd0, 0xd1, 0xd2, 0xd3, 0xf6, 0xf7, 0xfe, 0xff];
-const OPCODES = [...ONE, ...MORE, ...LAST];
+const OPCODES = [...ONE, ...MORE, ...STACK, ...LAST];
 
 function randomInstruction(next: () => number, mode: number): number[] {
   const code: number[] = [];
@@ -88,7 +89,7 @@ function disassemble(instructions: number[][], mode: number): Line[] {
       "-m",
       machineName,
       "-M",
-      "intel",
+      "intel,intel64",
       "-z",
       "--no-show-raw-insn",
       join(folder, "code.bin"),
@@ -113,7 +114,16 @@ function disassemble(instructions: number[][], mode: number): Line[] {
   }
 }
 
-const SIZES: Record<string, number> = { BYTE: 1, WORD: 2, DWORD: 4, QWORD: 8, XMMWORD: 16 };
+const SIZES: Record<string, number> = {
+  BYTE: 1,
+  WORD: 2,
+  DWORD: 4,
+  FWORD: 6,
+  QWORD: 8,
+  TBYTE: 10,
+  XMMWORD: 16,
+  YMMWORD: 32,
+};
 const R64 = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi"];
 const SEGMENTS = ["es", "cs", "ss", "ds", "fs", "gs"];
 
@@ -201,15 +211,33 @@ test("LOCK is refused where the manual makes it #UD", () => {
   expect(decode([0xf0, 0x87, 0x03], 8).result).toBe(OK); // xchg [rbx], eax
 });
 
-test("what no device register sees is UNKNOWN: SSE moves, CRC32, TZCNT, far transfers", () => {
+test("what no device register sees is UNKNOWN: arithmetic on vectors, x87, CRC32, far CALL, LES", () => {
   for (const code of [
-    [0x0f, 0x6f, 0x03],
-    [0x66, 0x0f, 0x7f, 0x03],
+    [0x0f, 0x58, 0x03], // addps xmm0, [rbx]
+    [0xc5, 0xfc, 0x58, 0x03], // vaddps ymm0, ymm0, [rbx]
+    [0xc4, 0xe2, 0x7d, 0x18, 0x03], // vbroadcastss ymm0, [rbx]
+    [0xd9, 0x03], // fld dword [rbx]
     [0xf2, 0x0f, 0x38, 0xf1, 0x03],
-    [0xf3, 0x0f, 0xbc, 0x03],
     [0xff, 0x1b],
   ])
-    expect(decode(code, 8).result).toBe(UNKNOWN);
+    expect(decode(code, 8).result, code.join()).toBe(UNKNOWN);
+  expect(decode([0xc4, 0x03], 4).result).toBe(UNKNOWN); // les eax, [ebx]
+  expect(decode([0xc5, 0x03], 2).result).toBe(UNKNOWN); // lds ax, [bp+di]
+});
+
+test("a VEX prefix allows no legacy prefix but segments and 67H, no REX, and no register that the move does not use", () => {
+  const load = [0xc5, 0xf8, 0x10, 0x03]; // vmovups xmm0, [rbx]
+  expect(decode(load, 8)).toMatchObject({ result: OK, insn: { vex: 16, memoryBytes: 16, length: 4 } });
+  expect(decode([0xc5, 0xfc, 0x28, 0x03], 8)).toMatchObject({ result: OK, insn: { memoryBytes: 32, aligned: 1 } });
+  expect(decode([0x64, 0x67, ...load], 8).result).toBe(OK);
+  for (const prefix of [0x66, 0xf2, 0xf3, 0xf0, 0x48]) expect(decode([prefix, ...load], 8).result).toBe(INVALID);
+  expect(decode([0xc5, 0xf0, 0x10, 0x03], 8).result).toBe(INVALID); // vvvv names xmm1
+  expect(decode([0xc5, 0xf0, 0x12, 0x03], 8)).toMatchObject({ result: OK, insn: { vvvv: 1 } }); // vmovlps merges it
+  expect(decode([0xc5, 0xfc, 0x12, 0x03], 8).result).toBe(INVALID); // of 256 bits there is none
+  expect(decode([0xc5, 0xfe, 0x10, 0x03], 8)).toMatchObject({ result: OK, insn: { memoryBytes: 4 } }); // vmovss
+  expect(decode([0xc5, 0xf8, 0x6f, 0x03], 8).result).toBe(INVALID); // MMX has no VEX form
+  for (let n = 1; n < load.length; n++) expect(decode(load.slice(0, n), 8).result).toBe(TRUNCATED);
+  expect(decode(load, 4)).toMatchObject({ result: OK, insn: { vex: 16 } });
 });
 
 test("AH..BH are named without REX and SPL..DIL with it", () => {

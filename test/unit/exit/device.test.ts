@@ -415,7 +415,7 @@ test("code that has gone meanwhile is fetched again by the guest; what is not em
     yield violation(NOWHERE, READ, { gva: 1n });
     expect([cpu.injected, cpu.rip]).toEqual([null, 0x60_0000n]);
     cpu.set(R.RBX, NOWHERE);
-    run(cpu, [0x0f, 0x6f, 0x03]); // movq mm0, [rbx]
+    run(cpu, [0x0f, 0x58, 0x03]); // addps xmm0, [rbx]
     yield violation(NOWHERE, READ);
     throw new Error("the guest ran on");
   });

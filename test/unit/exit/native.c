@@ -1,6 +1,7 @@
 /* Executes 64-bit user-mode instructions on this machine's processor: the reference for the emulator of device
    accesses. A line of input: code (hex), RFLAGS, 15 registers (all but RSP; RAX RCX RDX RBX RBP RSI RDI R8..R15),
-   64 bytes of memory for DATA (hex). A line of output: signal (0: none), RFLAGS, registers, memory. */
+   64 bytes of memory for DATA (hex), an XSAVE area with x87, SSE and AVX (hex; "-": none). A line of output: signal
+   (0: none), RFLAGS, registers, memory, the area. */
 #define _GNU_SOURCE
 #include <inttypes.h>
 #include <setjmp.h>
@@ -13,6 +14,7 @@
 #define DATA 0x300000ul
 #define CODE 0x310000ul
 #define BYTES 64
+#define AREA 832
 
 uint64_t regs[16]; /* RFLAGS, then the registers */
 uint64_t saved_rsp;
@@ -20,6 +22,8 @@ static sigjmp_buf back;
 static volatile int signal_number;
 
 void run(void);
+void run_vector(void);
+uint8_t area[AREA] __attribute__((aligned(64)));
 void finish(void);
 __asm__(
     ".text\n.globl run, finish\n"
@@ -38,6 +42,9 @@ __asm__(
     "mov %r13, regs+104(%rip)\nmov %r14, regs+112(%rip)\nmov %r15, regs+120(%rip)\n"
     "mov saved_rsp(%rip), %rsp\npushfq\npopq regs(%rip)\ncld\n"
     "pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx; ret\n"
+    "run_vector:\n"
+    "mov $7, %eax\nxor %edx, %edx\nxrstor64 area(%rip)\ncall run\n"
+    "mov $7, %eax\nxor %edx, %edx\nxsave64 area(%rip)\nret\n"
     ".data\ntarget: .quad 0x310000\n.text\n");
 
 static void caught(int number) {
@@ -53,7 +60,7 @@ static int hex(const char *text, uint8_t *out) {
 }
 
 int main(void) {
-  static char code[64], data[2 * BYTES + 8];
+  static char code[64], data[2 * BYTES + 8], state[2 * AREA + 8];
   static uint8_t stack[65536];
   stack_t alternative = {.ss_sp = stack, .ss_size = sizeof stack};
   sigaltstack(&alternative, 0);
@@ -65,6 +72,8 @@ int main(void) {
   while (scanf("%63s %" SCNx64, code, &regs[0]) == 2) {
     for (int i = 1; i < 16; i++) if (scanf("%" SCNx64, &regs[i]) != 1) return 1;
     if (scanf("%130s", data) != 1) return 1;
+    if (scanf("%1670s", state) != 1) return 1;
+    int vectors = hex(state, area) == AREA;
     memset((void *)DATA, 0xcc, 4096);
     hex(data, (uint8_t *)DATA);
     int n = hex(code, text);
@@ -74,12 +83,17 @@ int main(void) {
     memcpy(text + n + 6, &to, 8);
     regs[0] |= 0x202;
     signal_number = 0;
-    if (sigsetjmp(back, 1) == 0) run();
-    __asm__ volatile("cld");
+    if (sigsetjmp(back, 1) == 0) {
+      if (vectors) run_vector();
+      else run();
+    }
+    __asm__ volatile("cld; emms");
     printf("%d", signal_number);
     for (int i = 0; i < 16; i++) printf(" %" PRIx64, regs[i]);
     printf(" ");
     for (int i = 0; i < BYTES; i++) printf("%02x", ((uint8_t *)DATA)[i]);
+    printf(" ");
+    for (int i = 0; vectors && i < AREA; i++) printf("%02x", area[i]);
     printf("\n");
   }
   return 0;

@@ -1,0 +1,216 @@
+// Instructions that take a selector from a device or put one there: MOV to a segment register, LLDT, LTR, a far JMP to a
+// code segment, SLDT, STR, SMSW. Intel SDM Vol. 2, "Instruction Set Reference"; Vol. 3, "Privilege Checking".
+
+import { queueException, Vector } from "../vcpu/event";
+import { Segment, SegmentBit } from "../vcpu/exit";
+import { Vcpu } from "../vcpu/vcpu";
+import { GuestPaging, isCanonical } from "../mm/gva";
+import {
+  blockByMovSs,
+  readCpl,
+  readCr0,
+  readCr4,
+  readEfer,
+  readRflags,
+  readSelector,
+  skip,
+  writeRip,
+  writeSegment,
+} from "../vendor";
+import { linearAddress, loadOperand, loadPart, operandOf, storeOperand, translateOperand } from "./access";
+import { maskOf } from "./alu";
+import { Insn, Kind } from "./decode";
+import {
+  accessOf,
+  baseOf,
+  limitOf,
+  loadNull,
+  loadVirtual8086,
+  markAccessed,
+  readDescriptor,
+  readSystemDescriptor,
+  refuse,
+  suits,
+  writeDescriptor,
+} from "./descriptor";
+import { Emulated } from "./emulated";
+import { effectiveAddress } from "./operand";
+
+const CR0_PE: u64 = 1 << 0;
+const CR4_UMIP: u64 = 1 << 11;
+const EFER_LMA: u64 = 1 << 10;
+const RFLAGS_VM: u64 = 1 << 17;
+const BUSY: u64 = (<u64>2) << 40;
+const RPL: u32 = 3;
+
+export function usesDescriptors(kind: u32): bool {
+  return kind >= <u32>Kind.JMP_FAR && kind <= <u32>Kind.STORE_SYSTEM;
+}
+
+/** UNKNOWN: a far JMP through a gate or to a task. */
+export function runDescriptor(vcpu: Vcpu, insn: Insn, long: bool): Emulated {
+  if (insn.kind == Kind.MOV_TO_SEGMENT && (insn.register == <u32>Segment.CS || insn.register > <u32>Segment.GS))
+    return fault(vcpu, Vector.UD);
+  if (insn.kind == Kind.LLDT || insn.kind == Kind.LTR) {
+    if (!isProtected()) return fault(vcpu, Vector.UD);
+    if (readCpl() != 0) return fault(vcpu, Vector.GP);
+  }
+  const write = insn.kind == Kind.STORE_SYSTEM;
+  if (write && (readCr4() & CR4_UMIP) != 0 && readCpl() != 0) return fault(vcpu, Vector.GP);
+  if (!findOperand(vcpu, insn, write, long)) return Emulated.DONE;
+  if (insn.kind == Kind.JMP_FAR) return jumpFar(vcpu, insn, long);
+  if (execute(vcpu, insn, long)) finish(insn);
+  return Emulated.DONE;
+}
+
+function fault(vcpu: Vcpu, vector: u32): Emulated {
+  queueException(vcpu, vector, 0);
+  return Emulated.DONE;
+}
+
+function findOperand(vcpu: Vcpu, insn: Insn, write: bool, long: bool): bool {
+  if (!linearAddress(vcpu, insn.segment, effectiveAddress(vcpu, insn), insn.memoryBytes, write, long)) return false;
+  return translateOperand(vcpu, operandOf(vcpu).value, insn.memoryBytes, write);
+}
+
+/** Protected mode proper, where selectors name descriptors. */
+function isProtected(): bool {
+  return (readCr0() & CR0_PE) != 0 && (readRflags() & RFLAGS_VM) == 0;
+}
+
+/** After MOV to SS interrupts and debug traps wait for one instruction more. */
+function finish(insn: Insn): void {
+  skip(insn.length);
+  if (insn.kind == Kind.MOV_TO_SEGMENT && insn.register == <u32>Segment.SS) blockByMovSs();
+}
+
+function execute(vcpu: Vcpu, insn: Insn, long: bool): bool {
+  switch (insn.kind) {
+    case Kind.MOV_TO_SEGMENT:
+      return loadSegment(vcpu, insn.register, <u32>loadOperand(vcpu), long);
+    case Kind.LLDT:
+      return loadLdt(vcpu, <u32>loadOperand(vcpu));
+    case Kind.LTR:
+      return loadTask(vcpu, <u32>loadOperand(vcpu));
+    default:
+      storeOperand(vcpu, storedValue(insn.aux));
+      return true;
+  }
+}
+
+/** SLDT STR SMSW. */
+function storedValue(which: u32): u64 {
+  if (which == 2) return readCr0() & 0xffff;
+  return which == 0 ? readSelector(Segment.LDTR) : readSelector(Segment.TR);
+}
+
+// ---- Data and stack segments
+
+function loadSegment(vcpu: Vcpu, segment: u32, selector: u32, long: bool): bool {
+  if (!isProtected()) {
+    loadReal(segment, selector);
+    return true;
+  }
+  if ((selector & 0xfffc) == 0) return loadNullSelector(vcpu, segment, selector, long);
+  if (!readDescriptor(vcpu, selector, Vector.GP)) return false;
+  const access = accessOf(vcpu.operand);
+  if (!suits(segment, selector, access, readCpl())) return refuse(vcpu, Vector.GP, selector);
+  if ((access & SegmentBit.PRESENT) == 0) return refuse(vcpu, segment == Segment.SS ? Vector.SS : Vector.NP, selector);
+  if (!markAccessed(vcpu, selector)) return false;
+  writeSegment(segment, selector, baseOf(vcpu.operand), limitOf(vcpu.operand), accessOf(vcpu.operand));
+  return true;
+}
+
+/** Real mode keeps limit and rights; virtual-8086 mode has its own. */
+function loadReal(segment: u32, selector: u32): void {
+  if ((readRflags() & RFLAGS_VM) != 0) loadVirtual8086(segment, selector);
+  else writeSegment(segment, selector, (<u64>selector) << 4, 0xffff, 0x93);
+}
+
+/** SS may be null in 64-bit mode below privilege 3, with the RPL of the code. */
+function loadNullSelector(vcpu: Vcpu, segment: u32, selector: u32, long: bool): bool {
+  if (segment == Segment.SS && !(long && readCpl() != 3 && (selector & RPL) == readCpl()))
+    return refuse(vcpu, Vector.GP, 0);
+  if (segment == Segment.SS)
+    writeSegment(segment, selector, 0, 0, SegmentBit.UNUSABLE | (readCpl() << SegmentBit.DPL_SHIFT));
+  else loadNull(segment, selector);
+  return true;
+}
+
+// ---- System segments
+
+function loadLdt(vcpu: Vcpu, selector: u32): bool {
+  if ((selector & 0xfffc) == 0) {
+    loadNull(Segment.LDTR, selector);
+    return true;
+  }
+  return loadSystem(vcpu, Segment.LDTR, selector, 2, 2);
+}
+
+/** An available TSS becomes busy. */
+function loadTask(vcpu: Vcpu, selector: u32): bool {
+  return loadSystem(vcpu, Segment.TR, selector, (readEfer(vcpu) & EFER_LMA) != 0 ? 9 : 1, 9);
+}
+
+/** `type` or `other`: what the descriptor must be. */
+function loadSystem(vcpu: Vcpu, segment: u32, selector: u32, type: u32, other: u32): bool {
+  if ((selector & 0xfffc) == 0 || (selector & 4) != 0) return refuse(vcpu, Vector.GP, selector);
+  const long = (readEfer(vcpu) & EFER_LMA) != 0;
+  if (!readSystemDescriptor(vcpu, selector, long)) return false;
+  const descriptor = vcpu.operand;
+  const high = long ? load<u64>(vcpu.scratch, 8) : 0;
+  const access = accessOf(descriptor);
+  if ((access & 0x1f) != type && (access & 0x1f) != other) return refuse(vcpu, Vector.GP, selector);
+  if ((access & SegmentBit.PRESENT) == 0) return refuse(vcpu, Vector.NP, selector);
+  const base = baseOf(descriptor) | (high << 32);
+  if (long && (!isCanonical(changetype<GuestPaging>(vcpu.paging), base) || ((high >> 32) & 0x1f00) != 0))
+    return refuse(vcpu, Vector.GP, selector);
+  if (segment == Segment.TR && !writeDescriptor(vcpu, selector, descriptor | BUSY)) return false;
+  const busy: u32 = segment == Segment.TR ? 2 : 0;
+  writeSegment(segment, selector, base, limitOf(descriptor), access | busy);
+  return true;
+}
+
+// ---- Far JMP
+
+function jumpFar(vcpu: Vcpu, insn: Insn, long: bool): Emulated {
+  const bytes = insn.bytes;
+  const to = bytes == 8 ? loadPart(vcpu, 0, 8) : loadPart(vcpu, 0, bytes) & maskOf(bytes);
+  const selector = <u32>loadPart(vcpu, bytes, 2);
+  if (!isProtected()) {
+    if (to > 0xffff) return fault(vcpu, Vector.GP);
+    skip(insn.length);
+    loadCodeReal(selector);
+    writeRip(to);
+    return Emulated.DONE;
+  }
+  if ((selector & 0xfffc) == 0) return fault(vcpu, Vector.GP);
+  if (!readDescriptor(vcpu, selector, Vector.GP)) return Emulated.DONE;
+  if ((accessOf(vcpu.operand) & SegmentBit.CODE_OR_DATA) == 0) return Emulated.UNKNOWN;
+  if (!checkCode(vcpu, selector, to) || !markAccessed(vcpu, selector)) return Emulated.DONE;
+  skip(insn.length);
+  const cs = (selector & ~RPL) | readCpl();
+  writeSegment(Segment.CS, cs, baseOf(vcpu.operand), limitOf(vcpu.operand), accessOf(vcpu.operand));
+  writeRip(to);
+  return Emulated.DONE;
+}
+
+function loadCodeReal(selector: u32): void {
+  if ((readRflags() & RFLAGS_VM) != 0) loadVirtual8086(Segment.CS, selector);
+  else writeSegment(Segment.CS, selector, (<u64>selector) << 4, 0xffff, 0x9b);
+}
+
+/** A code segment that this privilege may jump to, present, with `to` inside of it. The descriptor is in Vcpu.operand. */
+function checkCode(vcpu: Vcpu, selector: u32, to: u64): bool {
+  const access = accessOf(vcpu.operand);
+  const cpl = readCpl();
+  const dpl = (access >> SegmentBit.DPL_SHIFT) & 3;
+  const conforming = (access & 4) != 0;
+  const wide = (readEfer(vcpu) & EFER_LMA) != 0 && (access & SegmentBit.LONG) != 0;
+  if ((access & 8) == 0) return refuse(vcpu, Vector.GP, selector);
+  if (conforming ? dpl > cpl : (selector & RPL) > cpl || dpl != cpl) return refuse(vcpu, Vector.GP, selector);
+  if (wide && (access & SegmentBit.DEFAULT_BIG) != 0) return refuse(vcpu, Vector.GP, selector);
+  if ((access & SegmentBit.PRESENT) == 0) return refuse(vcpu, Vector.NP, selector);
+  const inside = wide ? isCanonical(changetype<GuestPaging>(vcpu.paging), to) : to <= <u64>limitOf(vcpu.operand);
+  return inside || refuse(vcpu, Vector.GP, 0);
+}
