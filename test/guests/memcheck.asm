@@ -1,15 +1,16 @@
-; Checks its own memory and registers all the time, beside whatever neighbours it has. `rounds=` is fixed; `seed=N` sets the pattern.
+; Checks its own memory and registers all the time, beside whatever neighbours it has. `seed=N` sets the pattern, `runs=N` how long.
 %include "guest.inc"
-ROUNDS  equ 20
 FROM    equ 0x400000
 main:   call read_seed
+        mov edx, 'runs'
+        call read_number
+        mov r14d, eax
         mov ebx, [information]
         mov eax, [rbx + 8]              ; KiB above 1 MiB
         shl rax, 10
         add rax, 0x100000
         mov r15, rax                    ; end of memory
         ; Modules and the like are not there: a guest without modules has all from 4 MiB
-        mov r14d, ROUNDS
         ; Fresh memory reads zero
         mov edi, FROM
         mov rcx, r15

@@ -7,30 +7,39 @@ import { LOADER_TICKS } from "./harness.ts";
 
 const CHECKERS = ["one", "two"];
 /** Hostile guests that fit beside the checkers: VMs, and memory of the emulator. */
-export const SEEDS_A_BOOT = 54;
+export const GUESTS_A_BOOT = 54;
 const MEMORY_MIB = 1024;
 
+/** Seeds that one guest runs, one after the other; the end of the guest is the end of them. */
+export interface Seeds {
+  first: number;
+  count: number;
+}
+
 export interface Verdict {
-  seeds: number[];
   /** What must not be; empty: all is well. */
   faults: string[];
-  /** How many ended in which way. */
+  /** How many guests ended in which way. */
   endings: Map<string, number>;
+  /** Seeds that were begun. */
+  begun: number;
+  /** Seeds that their guest did not come to. */
+  left: Seeds[];
 }
 
-/** One boot with a guest of random instructions for each seed. */
-export async function hostileBoot(seeds: number[]): Promise<Verdict> {
-  const hostile = seeds.map((seed) => `random:r${seed} memory=4M cmdline=seed=${seed}`);
-  const checkers = CHECKERS.map((name, i) => `memcheck:${name} memory=8M cmdline=seed=${i + 1}`);
+/** One boot with a guest of random instructions for each row. */
+export async function hostileBoot(rows: Seeds[]): Promise<Verdict> {
+  const hostile = rows.map(({ first, count }) => `random:r${first} memory=4M cmdline=seed=${first} runs=${count}`);
+  const checkers = CHECKERS.map((name, i) => `memcheck:${name} memory=8M cmdline=seed=${i + 1} runs=8`);
   const result = await runGuests([...checkers, ...hostile], {
     memoryMib: MEMORY_MIB,
-    timeoutTicks: LOADER_TICKS + 200_000_000 * (seeds.length + 10),
+    timeoutTicks: LOADER_TICKS + 200_000_000 * (rows.length + 10),
     timeoutSeconds: 900,
   });
-  return judge(result, seeds);
+  return judge(result, rows);
 }
 
-function judge(result: BootResult, seeds: number[]): Verdict {
+function judge(result: BootResult, rows: Seeds[]): Verdict {
   const { serial, exit } = result;
   const faults: string[] = [];
   const endings = new Map<string, number>();
@@ -39,10 +48,15 @@ function judge(result: BootResult, seeds: number[]): Verdict {
   for (const line of serial.split("\n")) {
     if (/ERROR fault:|ERROR trap:|VM entry failed/.test(line)) faults.push(line.trim());
   }
-  for (const seed of seeds) {
-    const how = ending(serial, `r${seed}`);
-    if (how === "did not end") faults.push(`seed ${seed} did not end`);
+  const left: Seeds[] = [];
+  let begun = 0;
+  for (const { first, count } of rows) {
+    const how = ending(serial, `r${first}`);
+    if (how === "did not end") faults.push(`the guest of seed ${first} did not end`);
     endings.set(how, (endings.get(how) ?? 0) + 1);
+    const ran = Math.max(1, serial.match(new RegExp(`guest: r${first}\\| seed [0-9a-f]{8}`, "g"))?.length ?? 0);
+    begun += ran;
+    if (ran < count) left.push({ first: first + ran, count: count - ran });
   }
-  return { seeds, faults, endings };
+  return { faults, endings, begun, left };
 }

@@ -16,7 +16,7 @@ const FUNCTIONS = /^(?:kernel\.(?:exit|vdev|virq|mm)\.|basalt_cold)/;
 const UD2 = Buffer.from([0x0f, 0x0b]);
 /** What exercises the code, beside two that only check themselves. */
 const GUESTS = ["mmio", "ports", "msrs", "exceptions", "apic", "halt", "paging", "selfmod"];
-const CHECKERS = ["memcheck:one memory=8M cmdline=seed=1", "memcheck:two memory=8M cmdline=seed=2"];
+const CHECKERS = ["memcheck:one memory=8M cmdline=seed=1 runs=20", "memcheck:two memory=8M cmdline=seed=2 runs=20"];
 
 export interface Planted {
   place: string;
