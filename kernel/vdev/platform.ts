@@ -8,6 +8,7 @@ import { createVpic, resetVpic } from "../virq/vpic";
 import { createVpit, resetVpit } from "../virq/vpit";
 import { claimFixedRanges, claimPorts, createBus, Port } from "./bus";
 import { createConsole, drainConsole } from "./console";
+import { FWCFG_SELECTOR } from "./vfwcfg";
 import { createVkbd, resetVkbd } from "./vkbd";
 import { createVpci, resetVpci } from "./vpci";
 import { createVpm, PM_BASE, PM_BYTES, resetVpm } from "./vpm";
@@ -63,6 +64,7 @@ function claimTestPorts(vm: Vm): void {
   claimPorts(vm, STRING_PORT, 1, Port.TEST);
   claimPorts(vm, SCRATCH_PORT, 4, Port.TEST);
   claimPorts(vm, LINE_PORT, LINE_PORTS, Port.TEST);
+  claimPorts(vm, FWCFG_SELECTOR, 2, Port.TEST);
 }
 
 /** All devices as after power-up; the VM's memory and vCPU registers are the caller's. */

@@ -6,6 +6,7 @@
 //   8900H      characters; "Shutdown" ends the VM too
 //   E0H..E3H   four bytes that read as written, in any width
 //   2000H + n  moves interrupt line n to the level written
+//   510H, 511H firmware configuration: the machine's size (vfwcfg.ts)
 //   FF000000H  64 KiB of registers without effect
 
 import { Status } from "../lib/status";
@@ -13,6 +14,7 @@ import { arenaAlloc, StopReason, Vm } from "../vcpu/vm";
 import { setIrq } from "../virq/line";
 import { printByte } from "./console";
 import { stopVm } from "../vcpu/event";
+import { Fwcfg, FWCFG_DATA, FWCFG_SELECTOR, nextByte, selectItem } from "./vfwcfg";
 
 export const TEST_MEMORY_GPA: u64 = 0xff00_0000;
 export const TEST_MEMORY_BYTES: u64 = 0x1_0000;
@@ -29,7 +31,8 @@ export class Vtest {
   /** Characters of "Shutdown" seen at the string port. */
   matched: u32;
 }
-const MEMORY: usize = offsetof<Vtest>();
+const FWCFG: usize = offsetof<Vtest>();
+const MEMORY: usize = FWCFG + offsetof<Fwcfg>();
 
 /** "Shutdown", the word that ends a machine. */
 const WORD: usize = memory.data<u8>([0x53, 0x68, 0x75, 0x74, 0x64, 0x6f, 0x77, 0x6e]);
@@ -45,6 +48,7 @@ export function readTest(vm: Vm, port: u32, bytes: u32): u32 {
   const ones: u32 = bytes == 4 ? 0xffff_ffff : (1 << (bytes << 3)) - 1;
   if (port == DEBUG_PORT) return 0xe9; // says that the port exists
   if (port - SCRATCH_PORT < 4) return (changetype<Vtest>(vm.vtest).scratch >> ((port & 3) << 3)) & ones;
+  if (port == FWCFG_DATA && bytes == 1) return nextByte(vm, fwcfgOf(vm));
   return ones;
 }
 
@@ -52,9 +56,14 @@ export function writeTest(vm: Vm, port: u32, bytes: u32, value: u32): void {
   const t = changetype<Vtest>(vm.vtest);
   if (port == DEBUG_PORT) printByte(vm, value & 0xff);
   else if (port == EXIT_PORT) stopVm(vm, StopReason.POWER_OFF, value);
+  else if (port == FWCFG_SELECTOR && bytes == 2) selectItem(fwcfgOf(vm), value);
   else if (port == STRING_PORT) matchWord(vm, t, value & 0xff);
   else if (port - SCRATCH_PORT < 4) writeScratch(t, port & 3, bytes, value);
   else if (port - LINE_PORT < LINE_PORTS) setIrq(vm, port - LINE_PORT, value != 0);
+}
+
+function fwcfgOf(vm: Vm): Fwcfg {
+  return changetype<Fwcfg>(vm.vtest + FWCFG);
 }
 
 function writeScratch(t: Vtest, index: u32, bytes: u32, value: u32): void {

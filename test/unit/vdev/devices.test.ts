@@ -442,9 +442,27 @@ test("test ports: exit code, the word Shutdown, characters, scratch bytes, lines
   expect(g.vm.stopReason).toBe(1);
 });
 
+test("firmware configuration tells the signature, the RAM and the number of vCPUs, byte by byte", async () => {
+  const f = await vmFixture({ testPorts: true, vcpus: 3 });
+  const item = (index: number, bytes: number) => {
+    out(f, 0x510, index, 2);
+    return Array.from({ length: bytes }, () => inp(f, 0x511)).reduceRight((value, byte) => value * 256 + byte, 0);
+  };
+  expect(item(0, 4)).toBe(Buffer.from("QEMU").readUInt32LE());
+  expect(item(1, 4)).toBe(1);
+  expect(item(3, 8)).toBe(Number(f.vm.memoryBytes));
+  expect([item(5, 2), item(15, 2)]).toEqual([3, 3]);
+  expect([item(4, 2), item(0xffff, 4), item(0x8005, 2)]).toEqual([0, 0, 0]); // nothing else is there
+  out(f, 0x510, 5, 2);
+  expect(Array.from({ length: 300 }, () => inp(f, 0x511)).reduce((a, b) => a + b)).toBe(3); // zeros behind its end
+  out(f, 0x511, 9);
+  expect(item(5, 1)).toBe(3);
+  expect([inp(f, 0x510, 2), inp(f, 0x511, 2), inp(f, 0x511, 4)]).toEqual([0xffff, 0xffff, 0xffffffff]);
+});
+
 test("without test ports none of them exists", async () => {
   const f = await vmFixture();
-  for (const port of [0xe9, 0xf4, 0x8900, 0xe0, 0x2000]) expect(inp(f, port)).toBe(0xff);
+  for (const port of [0xe9, 0xf4, 0x8900, 0xe0, 0x2000, 0x510, 0x511]) expect(inp(f, port)).toBe(0xff);
   out(f, 0xf4, 1);
   expect(f.vm.stopReason).toBe(0);
 });
