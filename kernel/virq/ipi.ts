@@ -47,6 +47,25 @@ export function sendIpi(sender: Vlapic, low: u32, destination: u32): void {
   }
 }
 
+/**
+ * One IPI to each vCPU whose APIC ID is `first` + n, n the bits of `high`:`low`; ICR bits as in `icr`. Returns
+ * how many took it as a new request. What an ICR cannot send so (a vector below 16, SIPI) goes to nobody.
+ */
+export function sendIpiToSet(vm: Vm, low: u64, high: u64, first: u32, icr: u32): u32 {
+  const mode = (icr >> 8) & 7;
+  const vector = icr & 0xff;
+  if (mode != DeliveryMode.NMI && (mode != DeliveryMode.FIXED || vector < 16)) return 0;
+  let taken: u32 = 0;
+  for (let i: u32 = 0; i < vm.vcpuCount; i++) {
+    const v = vlapicOf(vcpuOf(vm, i));
+    const bit = v.id - first;
+    if (v.id < first || bit >= 128) continue;
+    if (((bit < 64 ? low >> bit : high >> (bit - 64)) & 1) == 0) continue;
+    if (deliverTo(v, mode, vector, false)) taken++;
+  }
+  return taken;
+}
+
 /** An ExtINT or lowest-priority broadcast is delivered like a fixed one to each. */
 function broadcast(sender: Vlapic, mode: u32, vector: u32, self: bool): void {
   const vm = sender.vcpu.vm;

@@ -11,6 +11,12 @@
         cli
 %endmacro
 main:   call pic_off
+        mov ecx, 0x1b                   ; off and on again: as after power-up, whatever firmware has set
+        rdmsr
+        btr eax, 11
+        wrmsr
+        bts eax, 11
+        wrmsr
         APIC_READ 0x30
         and eax, 0xff
         cmp eax, 0x10

@@ -333,6 +333,12 @@ test("VMCALL: version, refusal of what is unknown, #UD outside CPL 0", async () 
     expect(yield* call(1n, 0x20_0000n, 1025n)).toBe(-22n);
     expect(yield* call(1n, 0xf000_0000n, 4n)).toBe(-14n);
     expect(yield* call(1n, (1n << 64n) - 2n, 4n)).toBe(-14n);
+    cpu.set(R.RDX, 0);
+    cpu.set(R.RSI, 0x33);
+    expect(yield* call(10n, 1n)).toBe(1n);
+    expect(yield* call(10n, 2n)).toBe(0n);
+    cpu.set(R.RSI, 0x4_0033); // a shorthand
+    expect(yield* call(10n, 1n)).toBe(-22n);
     enterLong(cpu, 3);
     cpu.set(R.RAX, 3);
     expect(yield* outcome(cpu, instruction(EXIT.VMCALL, 3))).toBe(UD);

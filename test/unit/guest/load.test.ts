@@ -139,6 +139,23 @@ test.each([32, 64] as const)("multiboot: an ELF%i kernel with header flags 0", a
   expect(l.f.vm.bootProtocol).toBe(3);
 });
 
+test("multiboot and boot sectors find what firmware leaves behind: vectors, the 8259s, a tick", async () => {
+  const l = await load(Buffer.concat([multibootHeader(0, [0x100000, 0x100000, 0, 0, 0x100020]), code]));
+  expect(l.status).toBe(0);
+  const handler = (vector: number) => l.read((l.u32(vector * 4) >>> 16) * 16 + (l.u32(vector * 4) & 0xffff), 32);
+  const ends = (vector: number) => [...handler(vector)].indexOf(0xcf);
+  for (const vector of [0, 6, 0x10, 0x1c, 0x6f, 0x78, 0xff]) expect(ends(vector)).toBe(0); // IRET
+  expect(handler(8).includes(Buffer.from([0x66, 0xff, 0x06, 0x6c, 0x00]))).toBe(true);
+  for (const vector of [8, 9, 0xf]) expect(handler(vector).includes(Buffer.from([0xb0, 0x20, 0xe6, 0x20]))).toBe(true);
+  for (const vector of [0x70, 0x77]) expect(handler(vector).includes(Buffer.from([0xe6, 0xa0, 0xe6, 0x20]))).toBe(true);
+  expect([l.u32(0x400) & 0xffff, l.u32(0x413) & 0xffff]).toEqual([0x3f8, 639]);
+  const { k, at, lapic } = l.f;
+  expect([k.portRead(at[0], 0x21, 1), k.portRead(at[0], 0xa1, 1)]).toEqual([0xfa, 0xff]);
+  expect([k.acceptsExtInt(lapic[0]), k.picOutput(ARENA)]).toEqual([1, 0]);
+  l.f.pass(60e6); // a period is 54.9 ms
+  expect([k.picOutput(ARENA), k.acknowledgePic(ARENA)]).toEqual([1, 8]);
+});
+
 test("multiboot: modules lie page-aligned above the kernel, each with its string", async () => {
   const data = Buffer.concat([multibootHeader(3), code]);
   const modules = [

@@ -1,7 +1,7 @@
 // The operator's shell, typed on the first UART while guests run.
 
 import { describe, expect, test } from "vitest";
-import { EXIT, guest, instruction, kernelImage, R, type Script, type Vcpu } from "../../fake/guest.ts";
+import { EXIT, guest, instruction, kernelImage, out, R, type Script, type Vcpu } from "../../fake/guest.ts";
 import { logLines } from "../../fake/log.ts";
 import type { GuestExit } from "../../fake/vmx.ts";
 
@@ -217,6 +217,7 @@ describe("a guest", () => {
     await guest(
       both(
         function* (cpu) {
+          yield out(cpu, 0x21, 0xff); // no tick
           cpu.write(0x6820, 0x202);
           yield { reason: EXIT.HLT, length: 1 };
           wakes++;

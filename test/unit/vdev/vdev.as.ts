@@ -6,6 +6,7 @@ export * from "../../../kernel/virq/vioapic";
 export * from "../../../kernel/virq/vpit";
 export * from "../../../kernel/virq/line";
 export * from "../../../kernel/virq/msi";
+export { sendIpiToSet } from "../../../kernel/virq/ipi";
 export { portRead, portWrite, mmioRead as busRead, mmioWrite as busWrite, isMmio } from "../../../kernel/vdev/bus";
 export * from "../../../kernel/vdev/platform";
 export * from "../../../kernel/vdev/timers";

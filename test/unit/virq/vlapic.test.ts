@@ -2,7 +2,7 @@
 
 import { expect, test } from "vitest";
 import { struct } from "../../fake/layout.ts";
-import { type Fixture, vmFixture } from "../vdev/fixture.ts";
+import { ARENA, type Fixture, vmFixture } from "../vdev/fixture.ts";
 
 const SVR = 0xf0;
 const ICR = 0x300;
@@ -224,6 +224,22 @@ test("lowest priority goes to the one with the lowest processor priority", async
   write(f, f.lapic[0], ICR_HIGH, 0xff << 24);
   write(f, f.lapic[0], ICR, 0x71 | 0x100);
   expect(receivers(f, 0x71)).toEqual([1]);
+});
+
+test("an IPI to a set of APIC IDs reaches those that are in it and exist", async () => {
+  const f = await apic(3);
+  const send = (low: bigint, high: bigint, first: number, icr: number) =>
+    f.k.sendIpiToSet(ARENA, low, high, first, icr);
+  expect([send(0b101n, 0n, 0, 0x81), receivers(f, 0x81)]).toEqual([2, [0, 2]]);
+  expect([send(0b11n, 0n, 1, 0x82), receivers(f, 0x82)]).toEqual([2, [1, 2]]);
+  expect([send(1n, 0n, 1, 0x83), send(1n, 0n, 1, 0x83)]).toEqual([1, 0]); // merges with one that waits
+  const everyone = (1n << 64n) - 1n;
+  expect(send(everyone, everyone, 0, 0x84)).toBe(3);
+  expect(send(everyone, everyone, 3, 0x85)).toBe(0);
+  expect(send(everyone, everyone, 0xffff_ffff, 0x85)).toBe(0);
+  expect(send(0n, everyone, 0, 0x85)).toBe(0);
+  for (const icr of [0x0f, 0x645, 0x545, 0x145]) expect(send(everyone, 0n, 0, icr)).toBe(0);
+  expect([send(2n, 0n, 0, 0x400), f.vcpu[1].nmisPending]).toEqual([1, 1]);
 });
 
 test("NMI, INIT and start-up IPIs become requests of the vCPU; INIT de-assert is nothing", async () => {
