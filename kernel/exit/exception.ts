@@ -18,6 +18,8 @@ import {
 
 /** B0..B3, BLD, BD, BS, BT, RTM of an exit qualification; DR6 has BLD and RTM inverted. */
 const DR6_FROM_QUALIFICATION: u64 = 0xe00f;
+const DR6_BD: u64 = 1 << 13;
+const DR6_BS: u64 = 1 << 14;
 
 export function onExceptionOrNmi(vcpu: Vcpu): void {
   const info = readInterruptionInfo();
@@ -36,9 +38,19 @@ function reflect(vcpu: Vcpu, vector: u32, type: u32, info: u32): void {
   else queueException(vcpu, vector, readInterruptionError());
 }
 
-/** INT1 exits before it has moved RIP; it traps. */
+/** INT1 exits before it has moved RIP; it traps, and is no condition that DR6 reports. */
 function reflectDebug(vcpu: Vcpu, type: u32): void {
-  if (type == EventType.PRIVILEGED_EXCEPTION) skipIcebp();
-  queueDebug(vcpu, readQualification() & DR6_FROM_QUALIFICATION);
+  if (type == EventType.PRIVILEGED_EXCEPTION) {
+    skipIcebp();
+    queueDebug(vcpu, 0);
+  } else {
+    queueDebug(vcpu, conditions(readQualification()));
+  }
   matchSingleStep(readRflags());
+}
+
+/** What DR6 gains. General detect is a fault: a single step that MOV SS put off is not reported with it. */
+function conditions(qualification: u64): u64 {
+  const bits = qualification & DR6_FROM_QUALIFICATION;
+  return (bits & DR6_BD) != 0 ? bits & ~DR6_BS : bits;
 }

@@ -111,11 +111,18 @@ export function queueDebug(vcpu: Vcpu, dr6: u64): void {
   vcpu.eventDr6 = dr6;
 }
 
-/** A second NMI is held, a third lost, as on hardware. Also from other CPUs of the same VM. */
+/**
+ * One NMI to deliver and one held behind it; a third is lost, as on hardware. Also from other CPUs of the same VM.
+ * @repeats until nobody changed the count meanwhile: at most once for each vCPU that sends an NMI at this moment
+ */
 export function queueNmi(vcpu: Vcpu): void {
   const at = changetype<usize>(vcpu) + offsetof<Vcpu>("nmisPending");
-  const had = atomic.load<u32>(at);
-  if (had < 2) atomic.cmpxchg<u32>(at, had, had + 1);
+  let had = atomic.load<u32>(at);
+  while (had < 2) {
+    const found = atomic.cmpxchg<u32>(at, had, had + 1);
+    if (found == had) break;
+    had = found; // another CPU was faster: theirs and ours both count
+  }
   request(vcpu, Pending.NMI);
 }
 

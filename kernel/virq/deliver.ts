@@ -34,9 +34,9 @@ import { acknowledgePic, picOutput } from "./vpic";
 export function deliver(vcpu: Vcpu): void {
   // Cleared first: what is posted from here on sets it again.
   clearPending(vcpu, Pending.INTERRUPT | Pending.CONTROLS);
-  const taken = injectEvents(vcpu);
   const v = vlapicOf(vcpu);
-  sync(v);
+  sync(v); // before NMIs are looked at: an interrupt that was sent behind an NMI must not go in first
+  const taken = injectEvents(vcpu);
   if (v.hardwareDelivery) deliverByHardware(vcpu, v, taken);
   else deliverByInjection(vcpu, v, taken);
 }

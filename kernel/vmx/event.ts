@@ -22,12 +22,19 @@ const NMI_UNBLOCKED: u32 = 1 << 12;
  * entry has its event, interrupts must wait.
  */
 export function injectEvents(vcpu: Vcpu): bool {
+  if (vcpu.nmisPending > 1) holdOneNmi(vcpu);
   if (vcpu.event) {
     injectEvent(vcpu);
     if (vcpu.nmisPending) requestNmiWindow(vcpu, true); // right behind it
     return true;
   }
   return vcpu.nmisPending != 0 && injectNmi(vcpu);
+}
+
+/** While one NMI is served the processor holds one more; what else arrives meanwhile is lost. */
+function holdOneNmi(vcpu: Vcpu): void {
+  if ((<u32>vmread(Field.GUEST_INTERRUPTIBILITY) & <u32>Blocking.NMI) == 0) return;
+  atomic.cmpxchg<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("nmisPending"), 2, 1);
 }
 
 function injectEvent(vcpu: Vcpu): void {
@@ -133,9 +140,16 @@ export function restoreNmiBlocking(info: u32): void {
   setNmiBlocking(true);
 }
 
-/** INT1 exits with RIP on itself although it traps. */
+/**
+ * INT1 exits with RIP on itself although it traps: it is stepped over, and with it the shadow of the instruction
+ * before and the single step that MOV SS had put off, which the processor drops when it delivers the #DB.
+ */
 export function skipIcebp(): void {
   vmwrite(Field.GUEST_RIP, vmread(Field.GUEST_RIP) + vmread(Field.EXIT_INSTRUCTION_LENGTH));
+  const blocking = <u32>vmread(Field.GUEST_INTERRUPTIBILITY);
+  if ((blocking & SHADOW) == 0) return;
+  vmwrite(Field.GUEST_INTERRUPTIBILITY, blocking & ~SHADOW);
+  vmwrite(Field.GUEST_PENDING_DEBUG, 0);
 }
 
 /** MOV to SS was executed on the guest's behalf: interrupts and debug traps wait for the next instruction. */

@@ -21,6 +21,7 @@ function expectPass(result: BootResult, names: string[]): void {
 const PLAIN = [
   "hello",
   "cpuid",
+  "debug",
   "device",
   "exceptions",
   "mmio",
@@ -32,7 +33,7 @@ const PLAIN = [
   "poweroff",
 ];
 
-test("eleven guests at once on one CPU each do what they claim, beside one that triple-faults", async () => {
+test("twelve guests at once on one CPU each do what they claim, beside one that triple-faults", async () => {
   const result = await runGuests([...PLAIN, "triple"], { memoryMib: 512 });
   expectPass(result, PLAIN);
   expect(ending(result.serial, "triple")).toMatch(/^ended: triple fault/);
@@ -67,6 +68,10 @@ test("a command line of nearly 4 KiB arrives whole, by multiboot 1 and 2", async
     const printed = [...result.serial.matchAll(/guest: hello\| (.*)$/gm)].map((line) => line[1]).join("");
     expect(printed.replaceAll(" ", ""), media).toContain(`commandline:${words.replaceAll(" ", "")}`);
   }
+});
+
+test("NMIs from two CPUs at once are neither lost nor too many", async () => {
+  expectPass(await runGuests(["nmi cpus=2"], { cpus: 2 }), ["nmi"]);
 });
 
 test("a reset starts a guest again with zeroed memory", async () => {

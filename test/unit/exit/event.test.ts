@@ -57,6 +57,28 @@ test("INT1 is a trap: RIP moves past it", async () => {
   });
 });
 
+test("neither INT1 nor general detect reports a single step that MOV SS put off", async () => {
+  await guest(function* (cpu) {
+    enterLong(cpu);
+    cpu.write(F.GUEST_RFLAGS, 0x102n);
+    const reported = function* (exit: GuestExit): Generator<GuestExit, bigint, void> {
+      cpu.write(F.GUEST_INTERRUPTIBILITY, 2n);
+      cpu.write(F.GUEST_PENDING_DEBUG, 0x4000n);
+      yield exit;
+      expect(cpu.injected?.vector).toBe(DB);
+      cpu.write(F.GUEST_INTERRUPTIBILITY, 0n);
+      cpu.write(F.GUEST_PENDING_DEBUG, 0n);
+      yield { reason: EXIT.DR_ACCESS, length: 3 }; // brings DR6 into the register
+      const dr6 = cpu.m.current.dr[6] & 0xe00fn;
+      cpu.m.current.dr[6] = 0xffff_0ff0n;
+      return dr6;
+    };
+    expect(yield* reported(exception(DB, { length: 1, qualification: 0x4000n }, PRIVILEGED_SOFTWARE))).toBe(0n);
+    expect(yield* reported(exception(DB, { qualification: 0x6000n }))).toBe(0x2000n);
+    cpu.write(F.GUEST_RFLAGS, 2n);
+  });
+});
+
 test("an exception during IRET of an NMI handler blocks NMIs again", async () => {
   await guest(function* (cpu) {
     enterLong(cpu, 3);

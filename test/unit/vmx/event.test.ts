@@ -236,6 +236,18 @@ describe("an NMI", () => {
     expect([entry(), f.vcpu.nmisPending, window()]).toEqual([info(2, TYPE.NMI), 1, true]);
   });
 
+  test("that comes while one is served is held, alone; with the next one it is delivered", () => {
+    queue(1);
+    f.k.injectEvents(f.at);
+    leave();
+    f.fields.set(F.GUEST_INTERRUPTIBILITY, 8n);
+    queue(5);
+    expect([f.k.injectEvents(f.at), entry(), f.vcpu.nmisPending, window()]).toEqual([0, 0, 1, true]);
+    f.fields.set(F.GUEST_INTERRUPTIBILITY, 0n); // its IRET
+    f.k.requestNmiWindow(f.at, false);
+    expect([f.k.injectEvents(f.at), entry(), f.vcpu.nmisPending]).toEqual([1, info(2, TYPE.NMI), 0]);
+  });
+
   test("that comes with an exception asks for a window behind it", () => {
     queue(1);
     f.k.queueException(f.at, 13, 0);
@@ -279,4 +291,11 @@ test("INT1 that exited is stepped over", () => {
   f.fields.set(F.GUEST_RIP, 0x1000n).set(F.EXIT_INSTRUCTION_LENGTH, 1n);
   f.k.skipIcebp();
   expect(read(F.GUEST_RIP)).toBe(0x1001n);
+});
+
+test("INT1 that exited behind MOV SS is the end of the shadow, and of the step that was put off", () => {
+  f.fields.set(F.GUEST_RIP, 0x1000n).set(F.EXIT_INSTRUCTION_LENGTH, 1n);
+  f.fields.set(F.GUEST_INTERRUPTIBILITY, 0xan).set(F.GUEST_PENDING_DEBUG, 0x5001n);
+  f.k.skipIcebp();
+  expect([read(F.GUEST_INTERRUPTIBILITY), read(F.GUEST_PENDING_DEBUG)]).toEqual([8n, 0n]);
 });
