@@ -239,14 +239,10 @@ function prepareTask(vm: u32, index: u32, config: GuestConfig): Task {
 /** The boot CPU, between turns: reports and returns VMs that ended, a step at a time. True: there is more to do. */
 export function reapGuests(): bool {
   if (endedCount() == 0) return false;
+  reportEnded();
   for (let number: u32 = 0; number < MAX_VMS; number++) {
     const slot = slotAt(number);
     if (atomic.load<u32>(changetype<usize>(slot)) != SlotState.ENDED) continue;
-    if (!slot.reported) {
-      reportTime(slot);
-      reportEnd(number, slot);
-    }
-    slot.reported = 1;
     if (scrubSome(number) || !tasksGone(slot)) return true;
     noteEnded(-1);
     const again = slot.stopReason == StopReason.RESET && configAt(slot.config).restart == RESTART_ON;
@@ -258,6 +254,17 @@ export function reapGuests(): bool {
   }
   if (load<u32>(tally) == 0) finish();
   return false;
+}
+
+/** Says of each VM that ended how, before the first is scrubbed: that lasts where others keep the CPU busy. */
+function reportEnded(): void {
+  for (let number: u32 = 0; number < MAX_VMS; number++) {
+    const slot = slotAt(number);
+    if (atomic.load<u32>(changetype<usize>(slot)) != SlotState.ENDED || slot.reported) continue;
+    slot.reported = 1;
+    reportTime(slot);
+    reportEnd(number, slot);
+  }
 }
 
 /** Whether every CPU has taken the VM's tasks out of its list; those that have not are told. */
