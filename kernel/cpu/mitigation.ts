@@ -1,7 +1,8 @@
 // Which processor bugs matter to a hypervisor here, and what is done about each: decided once, from CPUID
 // and IA32_ARCH_CAPABILITIES, by a table of processors. `mitigations=off` on the command line chooses none.
 // Intel, "Affected Processors: Guidance for Security Issues on Intel Processors", and the articles on L1TF,
-// MDS, TAA, MMIO Stale Data, RFDS, Branch History Injection, Post-barrier RSB and Machine Check Error on Page Size Change.
+// MDS, TAA, MMIO Stale Data, RFDS, Branch History Injection, Post-barrier RSB and Machine Check Error on Page Size Change;
+// "Retpoline: A Branch Target Injection Mitigation" on return stack buffers.
 
 import { family, Feature, has, isIntel, model } from "./feature";
 import { rdmsr } from "./insn";
@@ -12,7 +13,7 @@ export const enum Mitigation {
   CLEAR_REGISTERS = 0x001, // general registers hold nothing of the guest while the core runs
   FLUSH_L1D = 0x002, // IA32_FLUSH_CMD before entry (L1TF)
   VERW = 0x004, // before entry (MDS, TAA, MMIO stale data, RFDS)
-  FILL_RSB = 0x008, // after exit
+  FILL_RSB = 0x008, // after exit, with 32 entries
   CLEAR_BHB = 0x010, // branch-history clearing sequence after exit
   BHI_DIS_S = 0x020, // IA32_SPEC_CTRL.BHI_DIS_S, set for good
   IBRS_ALWAYS = 0x040, // enhanced IBRS: IA32_SPEC_CTRL.IBRS, set for good
@@ -20,6 +21,8 @@ export const enum Mitigation {
   IBPB = 0x100, // IA32_PRED_CMD.IBPB when another VM takes the CPU
   SPLIT_EXECUTABLE = 0x200, // no executable EPT leaf above 4 KiB
   SPEC_CTRL_GUEST = 0x400, // the guest may use IA32_SPEC_CTRL: switched with its vCPU
+  FILL_RSB_16 = 0x800, // as FILL_RSB, where the return stack buffer holds 16 entries
+  GUARD_RSB = 0x1000, // one CALL and LFENCE after exit (post-barrier RSB)
 }
 
 /** Vulnerabilities, as rows of the table below name them. */
@@ -32,6 +35,7 @@ const enum Bug {
   RFDS = 0x20,
   RETBLEED = 0x40, // RSB underflow is served by the indirect predictor
   NO_SPECTRE = 0x80, // in-order: nothing speculative at all
+  SHORT_RSB = 0x100, // no bug, but a measure of one: the return stack buffer holds 16 entries
 }
 
 /** IA32_ARCH_CAPABILITIES. */
@@ -48,7 +52,9 @@ const PBRSB_NO: u64 = 1 << 24;
 const RFDS_NO: u64 = 1 << 27;
 const RFDS_CLEAR: u64 = 1 << 28;
 
-const OLD_CORE: u32 = Bug.L1TF | Bug.MDS | Bug.ITLB_MULTIHIT;
+const OLD_BUGS: u32 = Bug.L1TF | Bug.MDS | Bug.ITLB_MULTIHIT;
+/** Core processors from Nehalem to Comet Lake. */
+const OLD_CORE: u32 = OLD_BUGS | Bug.SHORT_RSB;
 
 /** Bugs of a family-6 model before its microcode or stepping says otherwise through IA32_ARCH_CAPABILITIES. */
 function bugsOf(model: u32): u32 {
@@ -87,6 +93,8 @@ function bugsOf(model: u32): u32 {
     case 0x57:
     case 0x85:
       return Bug.L1TF | Bug.MDS;
+    case 0x3e: // Ivy Bridge servers; what is older has lower numbers
+      return OLD_CORE;
     // Haswell and Broadwell servers and clients: TSX, MMIO
     case 0x3c:
     case 0x45:
@@ -134,7 +142,7 @@ function bugsOf(model: u32): u32 {
       return 0;
     default:
       // Nehalem to Ivy Bridge, and what this table does not know yet: newer processors say what they lack
-      return model < 0x3c ? OLD_CORE : Bug.MMIO | OLD_CORE | Bug.TAA | Bug.RFDS;
+      return model < 0x3c ? OLD_CORE : Bug.MMIO | OLD_BUGS | Bug.TAA | Bug.RFDS;
   }
 }
 
@@ -201,7 +209,9 @@ function chooseBranches(caps: u64, bugs: u32): u32 {
     if (enhanced) bits |= Mitigation.IBRS_ALWAYS;
     else if ((bugs & Bug.RETBLEED) != 0) bits |= Mitigation.IBRS_ON_EXIT;
   }
-  if (!enhanced || (caps & PBRSB_NO) == 0) bits |= Mitigation.FILL_RSB;
+  // Enhanced IBRS keeps the guest out of the return stack buffer by itself, but for its last CALL on some processors.
+  if (!enhanced) bits |= (bugs & Bug.SHORT_RSB) != 0 ? Mitigation.FILL_RSB_16 : Mitigation.FILL_RSB;
+  else if ((caps & PBRSB_NO) == 0) bits |= Mitigation.GUARD_RSB;
   if (enhanced && (caps & BHI_NO) == 0) bits |= has(Feature.BHI_CTRL) ? Mitigation.BHI_DIS_S : Mitigation.CLEAR_BHB;
   return bits;
 }

@@ -159,11 +159,13 @@ export class Vcpu {
 /** What vmx/switch.asm does beside the plain round trip. */
 export const enum EntryFlag {
   CLEAR_REGISTERS = 1, // zero what the guest left in the registers
-  FILL_RSB = 2, // after the exit
+  FILL_RSB = 2, // after the exit: 32 calls
   VERW = 4, // before the entry
   CLEAR_BHB = 8, // after the exit
   SPEC_CTRL = 16, // IA32_SPEC_CTRL differs between guest and core
   FLUSH_L1D = 32, // before the entry
+  FILL_RSB_16 = 64, // after the exit: 16 calls
+  GUARD_RSB = 128, // after the exit: one call and LFENCE
 }
 
 /** Register numbers of instruction encodings; also the index into Vcpu. */

@@ -11,7 +11,8 @@ import { Vm, vcpuOf } from "../vcpu/vm";
 
 /** An exit of the stay that began at vcpu.entryTsc. */
 export function countExit(vcpu: Vcpu): void {
-  vcpu.guestTicks += rdtsc() - vcpu.entryTsc;
+  const ticks = rdtsc() - vcpu.entryTsc;
+  vcpu.guestTicks += ticks;
   const reason = vcpu.exitReason;
   if (reason >= EXIT_REASONS) return;
   const at = vcpu.exitCounts + ((<usize>reason) << 3);

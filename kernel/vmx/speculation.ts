@@ -39,6 +39,8 @@ export function initSpeculation(vcpu: Vcpu): void {
   let flags: u32 = 0;
   if ((bits & Mitigation.CLEAR_REGISTERS) != 0) flags |= EntryFlag.CLEAR_REGISTERS;
   if ((bits & Mitigation.FILL_RSB) != 0) flags |= EntryFlag.FILL_RSB;
+  else if ((bits & Mitigation.FILL_RSB_16) != 0) flags |= EntryFlag.FILL_RSB_16;
+  else if ((bits & Mitigation.GUARD_RSB) != 0) flags |= EntryFlag.GUARD_RSB;
   if ((bits & Mitigation.VERW) != 0) flags |= EntryFlag.VERW;
   if ((bits & Mitigation.CLEAR_BHB) != 0) flags |= EntryFlag.CLEAR_BHB;
   if ((bits & Mitigation.FLUSH_L1D) != 0) flags |= EntryFlag.FLUSH_L1D;

@@ -105,10 +105,10 @@ vmexit:         push    rdi
 .done:          xor     eax, eax
                 ret
 
-; What the guest left in registers or predictors is gone before the core computes.
+; What the guest left in registers or predictors is gone before the core computes. Whatever else is asked for, the
+; registers are cleared. The calls fill the return stack buffer, from as far up as this processor needs; LFENCE
+; keeps a branch that was predicted wrongly from getting past them.
 .mitigate:      mov     esi, [edi + VCPU_ENTRY_FLAGS]
-                test    esi, ENTRY_CLEAR_REGISTERS
-                jz      .stack_buffer
                 xor     eax, eax
                 xor     edx, edx
                 xor     ebx, ebx
@@ -121,8 +121,13 @@ vmexit:         push    rdi
                 xor     r13d, r13d
                 xor     r14d, r14d
                 xor     r15d, r15d
-.stack_buffer:  test    esi, ENTRY_FILL_RSB
-                jz      .control
+                mov     rcx, rsp
+                test    esi, ENTRY_FILL_RSB_16
+                jnz     .fill15
+                test    esi, ENTRY_GUARD_RSB
+                jnz     .fill30
+                test    esi, ENTRY_FILL_RSB
+                jz      .filled
 %assign slot 0
 %rep 32
                 call    .fill%[slot]
@@ -130,8 +135,12 @@ vmexit:         push    rdi
 .fill%[slot]:
         %assign slot slot + 1
 %endrep
-                add     rsp, 32 * 8
+                mov     rsp, rcx
                 lfence
+.filled:        test    esi, ENTRY_SPEC_CTRL | ENTRY_CLEAR_BHB
+                jnz     .control
+                ret
+
 .control:       test    esi, ENTRY_SPEC_CTRL
                 jz      .history
                 mov     eax, [edi + VCPU_SPEC_CTRL_HOST]

@@ -31,6 +31,8 @@ const BITS = {
   IBPB: 0x100,
   SPLIT_EXECUTABLE: 0x200,
   SPEC_CTRL_GUEST: 0x400,
+  FILL_RSB_16: 0x800,
+  GUARD_RSB: 0x1000,
 };
 type Name = keyof typeof BITS;
 
@@ -46,20 +48,20 @@ const ALWAYS: Name[] = ["CLEAR_REGISTERS"];
 const PREDICTOR: Name[] = ["IBPB", "SPEC_CTRL_GUEST"];
 const TABLE: [Profile, Name[]][] = [
   // No microcode interface at all: what needs no MSR
-  [nehalem, [...ALWAYS, "FILL_RSB", "SPLIT_EXECUTABLE"]],
-  [westmere, [...ALWAYS, "FILL_RSB", "SPLIT_EXECUTABLE"]],
+  [nehalem, [...ALWAYS, "FILL_RSB_16", "SPLIT_EXECUTABLE"]],
+  [westmere, [...ALWAYS, "FILL_RSB_16", "SPLIT_EXECUTABLE"]],
   // Meltdown-era parts with microcode: everything
-  [sandyBridge, [...ALWAYS, "FLUSH_L1D", "VERW", "FILL_RSB", "SPLIT_EXECUTABLE", ...PREDICTOR]],
-  [ivyBridge, [...ALWAYS, "FLUSH_L1D", "VERW", "FILL_RSB", "SPLIT_EXECUTABLE", ...PREDICTOR]],
-  [haswell, [...ALWAYS, "FLUSH_L1D", "VERW", "FILL_RSB", "SPLIT_EXECUTABLE", ...PREDICTOR]],
-  [broadwell, [...ALWAYS, "FLUSH_L1D", "VERW", "FILL_RSB", "SPLIT_EXECUTABLE", ...PREDICTOR]],
-  [skylake, [...ALWAYS, "FLUSH_L1D", "VERW", "FILL_RSB", "IBRS_ON_EXIT", "SPLIT_EXECUTABLE", ...PREDICTOR]],
+  [sandyBridge, [...ALWAYS, "FLUSH_L1D", "VERW", "FILL_RSB_16", "SPLIT_EXECUTABLE", ...PREDICTOR]],
+  [ivyBridge, [...ALWAYS, "FLUSH_L1D", "VERW", "FILL_RSB_16", "SPLIT_EXECUTABLE", ...PREDICTOR]],
+  [haswell, [...ALWAYS, "FLUSH_L1D", "VERW", "FILL_RSB_16", "SPLIT_EXECUTABLE", ...PREDICTOR]],
+  [broadwell, [...ALWAYS, "FLUSH_L1D", "VERW", "FILL_RSB_16", "SPLIT_EXECUTABLE", ...PREDICTOR]],
+  [skylake, [...ALWAYS, "FLUSH_L1D", "VERW", "FILL_RSB_16", "IBRS_ON_EXIT", "SPLIT_EXECUTABLE", ...PREDICTOR]],
   // Not L1TF nor MDS, but TAA and MMIO stale data; enhanced IBRS, and BHI without a control for it
-  [cascadeLake, [...ALWAYS, "VERW", "FILL_RSB", "CLEAR_BHB", "IBRS_ALWAYS", "SPLIT_EXECUTABLE", ...PREDICTOR]],
-  [iceLake, [...ALWAYS, "VERW", "FILL_RSB", "CLEAR_BHB", "IBRS_ALWAYS", ...PREDICTOR]],
-  [sapphireRapids, [...ALWAYS, "FILL_RSB", "BHI_DIS_S", "IBRS_ALWAYS", ...PREDICTOR]],
-  [alderLake, [...ALWAYS, "VERW", "FILL_RSB", "BHI_DIS_S", "IBRS_ALWAYS", ...PREDICTOR]],
-  [kvmNested, [...ALWAYS, "FILL_RSB", "CLEAR_BHB", "IBRS_ALWAYS", ...PREDICTOR]],
+  [cascadeLake, [...ALWAYS, "VERW", "GUARD_RSB", "CLEAR_BHB", "IBRS_ALWAYS", "SPLIT_EXECUTABLE", ...PREDICTOR]],
+  [iceLake, [...ALWAYS, "VERW", "GUARD_RSB", "CLEAR_BHB", "IBRS_ALWAYS", ...PREDICTOR]],
+  [sapphireRapids, [...ALWAYS, "GUARD_RSB", "BHI_DIS_S", "IBRS_ALWAYS", ...PREDICTOR]],
+  [alderLake, [...ALWAYS, "VERW", "GUARD_RSB", "BHI_DIS_S", "IBRS_ALWAYS", ...PREDICTOR]],
+  [kvmNested, [...ALWAYS, "GUARD_RSB", "CLEAR_BHB", "IBRS_ALWAYS", ...PREDICTOR]],
 ];
 
 for (const [profile, expected] of TABLE) {
@@ -85,8 +87,16 @@ test("IA32_ARCH_CAPABILITIES takes a mitigation away, one bit at a time", async 
   expect(await chosen(caps(1n << 3n))).not.toContain("FLUSH_L1D"); // SKIP_L1DFL_VMENTRY
   expect(await chosen(caps(1n << 6n))).not.toContain("SPLIT_EXECUTABLE"); // IF_PSCHANGE_MC_NO
   expect(await chosen(caps(1n << 1n))).toContain("IBRS_ALWAYS"); // IBRS_ALL
-  expect(await chosen(caps((1n << 1n) | (1n << 24n)))).not.toContain("FILL_RSB"); // PBRSB_NO
+  expect(await chosen(caps((1n << 1n) | (1n << 24n)))).not.toContain("GUARD_RSB"); // PBRSB_NO
   expect(await chosen(caps((1n << 1n) | (1n << 20n)))).not.toContain("CLEAR_BHB"); // BHI_NO
+});
+
+test("the return stack buffer is filled as far as it is known to reach", async () => {
+  const rsb = async (profile: Profile) => (await chosen(profile)).filter((name) => name.includes("RSB"));
+  expect(await rsb(skylake)).toEqual(["FILL_RSB_16"]);
+  expect(await rsb(withCpuid(skylake, { 1: { eax: 0x000f_06f0 } }))).toEqual(["FILL_RSB"]); // a model of the future
+  expect(await rsb(withMsrs(skylake, "with enhanced IBRS", { "10a": 1n << 1n }))).toEqual(["GUARD_RSB"]);
+  expect(await rsb(withMsrs(skylake, "without the flaw", { "10a": (1n << 1n) | (1n << 24n) }))).toEqual([]);
 });
 
 test("another vendor's processor gets none of Intel's", async () => {
