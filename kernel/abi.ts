@@ -73,13 +73,13 @@ export const TRAPFRAME_CR3: usize = offsetof<TrapFrame>("cr3");
 
 // kernel/vcpu/vcpu.ts
 export const VCPU_REGS: usize = offsetof<Vcpu>("rax");
-export const VCPU_HOST_RSP: usize = offsetof<Vcpu>("hostRsp");
-export const VCPU_LAUNCHED: usize = offsetof<Vcpu>("launched");
 export const VCPU_ENTRY_FLAGS: usize = offsetof<Vcpu>("entryFlags");
 export const ENTRY_CLEAR_REGISTERS: u32 = EntryFlag.CLEAR_REGISTERS;
 export const ENTRY_FILL_RSB: u32 = EntryFlag.FILL_RSB;
 export const ENTRY_FILL_RSB_16: u32 = EntryFlag.FILL_RSB_16;
 export const ENTRY_GUARD_RSB: u32 = EntryFlag.GUARD_RSB;
+export const ENTRY_LAUNCH: u32 = EntryFlag.LAUNCH;
+export const ENTRY_STACK: u32 = EntryFlag.STACK;
 export const ENTRY_VERW: u32 = EntryFlag.VERW;
 export const ENTRY_CLEAR_BHB: u32 = EntryFlag.CLEAR_BHB;
 export const ENTRY_SPEC_CTRL: u32 = EntryFlag.SPEC_CTRL;

@@ -31,7 +31,8 @@ const SUB_AT: usize = (<usize>PLAIN_ENTRIES) << 4;
 const X2APIC_ID_LEAF: u32 = 0xb;
 
 export function onCpuid(vcpu: Vcpu): void {
-  const entry = entryOf(vcpu, <u32>vcpu.rax, <u32>vcpu.rcx);
+  const leaf = <u32>vcpu.rax;
+  const entry = isPlain(leaf) ? plainEntry(vcpu, leaf) : entryOf(vcpu, leaf, <u32>vcpu.rcx);
   vcpu.rax = load<u32>(entry);
   vcpu.rbx = load<u32>(entry, 4);
   vcpu.rcx = load<u32>(entry, 8);
@@ -41,9 +42,17 @@ export function onCpuid(vcpu: Vcpu): void {
 
 /** Address of EAX, EBX, ECX, EDX for the leaf. */
 export function entryOf(vcpu: Vcpu, leaf: u32, subleaf: u32): usize {
-  if (leaf >= BASIC_LEAVES) return vcpu.cpuidTable + ((<usize>rareIndex(leaf)) << 4);
-  if (((WITH_SUBLEAVES >> leaf) & 1) != 0) return subleafOf(vcpu, leaf, subleaf);
-  return vcpu.cpuidTable + ((<usize>leaf) << 4);
+  if (isPlain(leaf)) return plainEntry(vcpu, leaf);
+  return leaf < BASIC_LEAVES ? subleafOf(vcpu, leaf, subleaf) : plainEntry(vcpu, rareIndex(leaf));
+}
+
+/** A basic leaf whose answer does not depend on ECX. */
+function isPlain(leaf: u32): bool {
+  return leaf < BASIC_LEAVES && ((WITH_SUBLEAVES >> leaf) & 1) == 0;
+}
+
+function plainEntry(vcpu: Vcpu, index: u32): usize {
+  return vcpu.cpuidTable + ((<usize>index) << 4);
 }
 
 /** Extended and hypervisor leaves. Beyond them the processor answers with its highest basic leaf. */

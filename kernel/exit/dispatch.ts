@@ -35,7 +35,6 @@ export function dispatch(vcpu: Vcpu): void {
     case Exit.STARTUP_IPI:
       return onSipi(vcpu);
     case Exit.IO_SMI:
-      return onUnexpected(vcpu);
     case Exit.OTHER_SMI:
       return onUnexpected(vcpu);
     case Exit.INTERRUPT_WINDOW:
@@ -63,21 +62,13 @@ export function dispatch(vcpu: Vcpu): void {
     case Exit.VMCALL:
       return onHypercall(vcpu);
     case Exit.VMCLEAR:
-      return onUndefined(vcpu);
     case Exit.VMLAUNCH:
-      return onUndefined(vcpu);
     case Exit.VMPTRLD:
-      return onUndefined(vcpu);
     case Exit.VMPTRST:
-      return onUndefined(vcpu);
     case Exit.VMREAD:
-      return onUndefined(vcpu);
     case Exit.VMRESUME:
-      return onUndefined(vcpu);
     case Exit.VMWRITE:
-      return onUndefined(vcpu);
     case Exit.VMXOFF:
-      return onUndefined(vcpu);
     case Exit.VMXON:
       return onUndefined(vcpu);
     case Exit.CR_ACCESS:
@@ -105,7 +96,6 @@ export function dispatch(vcpu: Vcpu): void {
     case Exit.VIRTUALIZED_EOI:
       return onVirtualizedEoi(vcpu);
     case Exit.GDTR_IDTR:
-      return onUnexpected(vcpu);
     case Exit.LDTR_TR:
       return onUnexpected(vcpu);
     case Exit.EPT_VIOLATION:
@@ -129,9 +119,7 @@ export function dispatch(vcpu: Vcpu): void {
     case Exit.RDRAND:
       return onRdrand(vcpu);
     case Exit.INVPCID:
-      return onUndefined(vcpu);
     case Exit.VMFUNC:
-      return onUndefined(vcpu);
     case Exit.ENCLS:
       return onUndefined(vcpu);
     case Exit.RDSEED:
@@ -139,19 +127,14 @@ export function dispatch(vcpu: Vcpu): void {
     case Exit.PML_FULL:
       return onUnexpected(vcpu);
     case Exit.XSAVES:
-      return onUndefined(vcpu);
     case Exit.XRSTORS:
-      return onUndefined(vcpu);
     case Exit.PCONFIG:
       return onUndefined(vcpu);
     case Exit.SPP_EVENT:
       return onUnexpected(vcpu);
     case Exit.UMWAIT:
-      return onUndefined(vcpu);
     case Exit.TPAUSE:
-      return onUndefined(vcpu);
     case Exit.LOADIWKEY:
-      return onUndefined(vcpu);
     case Exit.ENCLV:
       return onUndefined(vcpu);
     default:

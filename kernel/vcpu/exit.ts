@@ -83,8 +83,8 @@ export const enum Exit {
 /** Bit 31 of an exit reason: VM entry failed after it had begun to load guest state. */
 export const ENTRY_FAILED: u32 = 0x8000_0000;
 
-/** Size of the dispatch table and of a vCPU's counters. */
-export const EXIT_REASONS: u32 = 80;
+/** A vCPU's counters: a power of two above every reason. */
+export const EXIT_REASONS: u32 = 128;
 
 /** exitAccess of a memory access: what the guest did, and what its page allowed. */
 export const enum Access {

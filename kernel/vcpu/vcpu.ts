@@ -32,8 +32,6 @@ export class Vcpu {
   r15: u64;
 
   // vmx/switch.asm
-  hostRsp: u64; // HOST_RSP as the VMCS has it
-  launched: u32; // 0: VMLAUNCH, 1: VMRESUME
   entryFlags: u32; // EntryFlag bits
   specCtrlGuest: u32; // IA32_SPEC_CTRL while the guest runs, and while the core does (vmx/speculation.ts)
   specCtrlHost: u32;
@@ -156,7 +154,7 @@ export class Vcpu {
   hostTicks: u64;
 }
 
-/** What vmx/switch.asm does beside the plain round trip. */
+/** What vmx/switch.asm does beside the plain round trip: one test on each way finds that it is nothing. */
 export const enum EntryFlag {
   CLEAR_REGISTERS = 1, // zero what the guest left in the registers
   FILL_RSB = 2, // after the exit: 32 calls
@@ -166,6 +164,8 @@ export const enum EntryFlag {
   FLUSH_L1D = 32, // before the entry
   FILL_RSB_16 = 64, // after the exit: 16 calls
   GUARD_RSB = 128, // after the exit: one call and LFENCE
+  LAUNCH = 256, // the VMCS is clear: VMLAUNCH, and this flag goes; without it VMRESUME
+  STACK = 512, // a turn begins: HOST_RSP is written, and this flag goes; the loop enters from one depth
 }
 
 /** Register numbers of instruction encodings; also the index into Vcpu. */

@@ -13,9 +13,7 @@ import { Vm, vcpuOf } from "../vcpu/vm";
 export function countExit(vcpu: Vcpu): void {
   const ticks = rdtsc() - vcpu.entryTsc;
   vcpu.guestTicks += ticks;
-  const reason = vcpu.exitReason;
-  if (reason >= EXIT_REASONS) return;
-  const at = vcpu.exitCounts + ((<usize>reason) << 3);
+  const at = vcpu.exitCounts + ((<usize>vcpu.exitReason & (EXIT_REASONS - 1)) << 3);
   store<u64>(at, load<u64>(at) + 1);
 }
 

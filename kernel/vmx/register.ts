@@ -83,7 +83,7 @@ export function skip(bytes: u64): void {
   const rip = vmread(Field.GUEST_RIP);
   const next = rip + bytes;
   // Outside 64-bit mode EIP wraps at 4 GiB; in it, RIP never crosses that line by accident.
-  vmwrite(Field.GUEST_RIP, (rip ^ next) <= 0xffff_ffff ? next : wrapRip(next));
+  vmwrite(Field.GUEST_RIP, (rip ^ next) >> 32 == 0 ? next : wrapRip(next));
   const blocking = <u32>vmread(Field.GUEST_INTERRUPTIBILITY);
   if ((blocking & (Blocking.STI | Blocking.MOV_SS)) != 0) {
     vmwrite(Field.GUEST_INTERRUPTIBILITY, blocking & ~(Blocking.STI | Blocking.MOV_SS));

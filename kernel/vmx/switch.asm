@@ -12,20 +12,11 @@ HOST_RSP        equ     0x6c14                  ; field encoding
 IA32_SPEC_CTRL  equ     0x48
 IA32_FLUSH_CMD  equ     0x10b
 L1D_FLUSH       equ     1
-ENTRY_BEFORE    equ     ENTRY_VERW | ENTRY_FLUSH_L1D | ENTRY_SPEC_CTRL
+ENTRY_BEFORE    equ     ENTRY_VERW | ENTRY_FLUSH_L1D | ENTRY_SPEC_CTRL | ENTRY_LAUNCH | ENTRY_STACK
 
-                section .rodata
-writable:       dw      DATA_SELECTOR           ; VERW's operand: the form with memory is the one that clears buffers
-
-                section .text
-                align   16
-insn_vmenter:
-                push    rdi
-                cmp     rsp, [edi + VCPU_HOST_RSP]
-                jne     .new_stack
-.ready:         test    byte [edi + VCPU_ENTRY_FLAGS], ENTRY_BEFORE
-                jnz     .before
-.load:          mov     rcx, [edi + VCPU_REGS + 1 * 8]
+; The guest's registers, of the Vcpu at RDI.
+%macro LOAD_GUEST 0
+                mov     rcx, [edi + VCPU_REGS + 1 * 8]
                 mov     rdx, [edi + VCPU_REGS + 2 * 8]
                 mov     rbx, [edi + VCPU_REGS + 3 * 8]
                 mov     rbp, [edi + VCPU_REGS + 5 * 8]
@@ -38,33 +29,46 @@ insn_vmenter:
                 mov     r13, [edi + VCPU_REGS + 13 * 8]
                 mov     r14, [edi + VCPU_REGS + 14 * 8]
                 mov     r15, [edi + VCPU_REGS + 15 * 8]
-                cmp     dword [edi + VCPU_LAUNCHED], 0
                 mov     rax, [edi + VCPU_REGS + 0 * 8]
                 mov     rdi, [edi + VCPU_REGS + 7 * 8]
-                je      .launch
+%endmacro
+
+                section .rodata
+writable:       dw      DATA_SELECTOR           ; VERW's operand: the form with memory is the one that clears buffers
+
+                section .text
+                align   16
+insn_vmenter:
+                push    rdi
+                test    dword [edi + VCPU_ENTRY_FLAGS], ENTRY_BEFORE
+                jnz     .before
+.load:          LOAD_GUEST
                 vmresume
-                jmp     .failed
-.launch:        mov     rdi, [rsp]
-                mov     dword [edi + VCPU_LAUNCHED], 1
-                mov     rdi, [edi + VCPU_REGS + 7 * 8]
-                vmlaunch
-                mov     rdi, [rsp]              ; CF or ZF; neither MOV nor POP changes them
-                mov     dword [edi + VCPU_LAUNCHED], 0
-.failed:        pop     rdi
+.failed:        pop     rdi                     ; CF or ZF; neither MOV nor POP changes them
                 mov     eax, 1
                 jc      .return
                 inc     eax
 .return:        ret
 
-.new_stack:     mov     ecx, HOST_RSP
-                mov     [edi + VCPU_HOST_RSP], rsp
-                vmwrite rcx, rsp
-                jmp     .ready
+.launch:        and     dword [edi + VCPU_ENTRY_FLAGS], ~ENTRY_LAUNCH
+                LOAD_GUEST
+                vmlaunch
+                pop     rdi
+                mov     eax, 1
+                jc      .clear
+                inc     eax
+.clear:         or      dword [edi + VCPU_ENTRY_FLAGS], ENTRY_LAUNCH
+                ret
 
 ; What the core left in predictors and buffers stays out of the guest's reach. VERW comes last; the loads behind it
 ; bring the guest's own registers.
 .before:        mov     esi, [edi + VCPU_ENTRY_FLAGS]
-                test    esi, ENTRY_SPEC_CTRL
+                test    esi, ENTRY_STACK
+                jz      .control
+                and     dword [edi + VCPU_ENTRY_FLAGS], ~ENTRY_STACK
+                mov     ecx, HOST_RSP
+                vmwrite rcx, rsp
+.control:       test    esi, ENTRY_SPEC_CTRL
                 jz      .cache
                 mov     eax, [edi + VCPU_SPEC_CTRL_GUEST]
                 xor     edx, edx
@@ -77,8 +81,10 @@ insn_vmenter:
                 mov     ecx, IA32_FLUSH_CMD
                 wrmsr
 .buffers:       test    esi, ENTRY_VERW
-                jz      .load
+                jz      .ways
                 verw    [rel writable]
+.ways:          test    esi, ENTRY_LAUNCH
+                jnz     .launch
                 jmp     .load
 
                 align   16
@@ -100,9 +106,9 @@ vmexit:         push    rdi
                 mov     [edi + VCPU_REGS + 15 * 8], r15
                 pop     qword [edi + VCPU_REGS + 7 * 8]
                 cmp     dword [edi + VCPU_ENTRY_FLAGS], 0
-                pop     rdi                     ; the Vcpu's address again
                 jne     .mitigate
-.done:          xor     eax, eax
+.done:          pop     rdi                     ; the Vcpu's address
+                xor     eax, eax
                 ret
 
 ; What the guest left in registers or predictors is gone before the core computes. Whatever else is asked for, the
@@ -139,6 +145,7 @@ vmexit:         push    rdi
                 lfence
 .filled:        test    esi, ENTRY_SPEC_CTRL | ENTRY_CLEAR_BHB
                 jnz     .control
+                pop     rdi
                 ret
 
 .control:       test    esi, ENTRY_SPEC_CTRL

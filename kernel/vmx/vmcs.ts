@@ -12,7 +12,7 @@ import { cpuBlock } from "../cpu/insn";
 import { cpu as thisCpu } from "../cpu/percpu";
 import { gdtAddress, tssAddress } from "../mm/descriptor";
 import { virt } from "../vcpu/current";
-import { Vcpu } from "../vcpu/vcpu";
+import { EntryFlag, Vcpu } from "../vcpu/vcpu";
 import { Without } from "../vcpu/vm";
 import { adjust, capability, mayBeOne, vmcsRevision, vpidUsable } from "./capability";
 import * as C from "./control";
@@ -63,6 +63,7 @@ export function createVcpu(vcpu: Vcpu): Status {
     return status;
   }
   if (vmclear(region)) panic("vmx: VMCLEAR refuses a fresh region");
+  vcpu.entryFlags |= EntryFlag.LAUNCH;
   loadVmcs(vcpu);
   chooseControls(vcpu);
   writeControls(vcpu);
@@ -87,6 +88,7 @@ export function destroyVcpu(vcpu: Vcpu): void {
  */
 export function loadVmcs(vcpu: Vcpu): void {
   const mine = virt();
+  vcpu.entryFlags |= EntryFlag.STACK; // HOST_RSP is vmx/switch.asm's
   if (mine.current == changetype<usize>(vcpu)) return;
   if (vmptrld(vcpu.vmcsPa)) panic("vmx: VMPTRLD refuses a VMCS of ours");
   mine.current = changetype<usize>(vcpu);
@@ -104,7 +106,7 @@ export function loadVmcs(vcpu: Vcpu): void {
 /** Writes the VMCS back to memory so that another CPU may load it; VMLAUNCH is due then. */
 export function release(vcpu: Vcpu): void {
   if (vmclear(vcpu.vmcsPa)) panic("vmx: VMCLEAR refuses a VMCS of ours");
-  vcpu.launched = 0;
+  vcpu.entryFlags |= EntryFlag.LAUNCH;
   const mine = virt();
   if (mine.current == changetype<usize>(vcpu)) mine.current = 0;
 }
@@ -219,7 +221,6 @@ function writeHostState(vcpu: Vcpu): void {
   vmwrite(Field.HOST_PAT, rdmsr(IA32_PAT));
   vmwrite(Field.HOST_EFER, rdmsr(IA32_EFER));
   vmwrite(Field.HOST_RIP, imageBoundary(BOUNDARY_VMEXIT));
-  vcpu.hostRsp = 0; // vmx/switch.asm writes HOST_RSP when it differs
 }
 
 /** State after power-up, real mode at F000:FFF0; loaders then set what their protocol says. */

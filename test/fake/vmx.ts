@@ -54,6 +54,8 @@ const ENABLE_VPID = 1n << 5n;
 const IA32_SPEC_CTRL = 0x48;
 /** EntryFlag.SPEC_CTRL of kernel/vcpu/vcpu.ts. */
 const SPEC_CTRL = 16;
+const LAUNCH = 256;
+const STACK = 512;
 
 /** How a stay in the guest ended. What is left out reads as zero. */
 export interface GuestExit {
@@ -298,15 +300,14 @@ const VM_FAIL_HOST = 8n;
 /** What vmx/switch.asm and the processor do between the core and the guest. */
 function enter(m: Machine, vmx: VmxState, vmcs: Vmcs, ptr: number, fields: Record<string, Field>): number {
   const cpu = m.current;
-  const launched = m.view.getUint32(ptr + fields.launched.offset, true);
+  const flags = m.view.getUint32(ptr + fields.entryFlags.offset, true);
+  const launched = (flags & LAUNCH) === 0;
   vmx.virtualApic = m.view.getUint32(ptr + fields.virtualApic.offset, true);
   const stack = 0xffff_ffff_c001_ef00n; // the core calls from one depth
-  if (m.view.getBigUint64(ptr + fields.hostRsp.offset, true) !== stack) {
-    m.view.setBigUint64(ptr + fields.hostRsp.offset, stack, true);
-    vmx.write(F.HOST_RSP, stack);
-  }
+  if (flags & STACK) vmx.write(F.HOST_RSP, stack);
+  m.view.setUint32(ptr + fields.entryFlags.offset, flags & ~(LAUNCH | STACK), true);
   const failure =
-    (launched !== 0) !== vmcs.launched
+    launched !== vmcs.launched
       ? launched
         ? VM_FAIL_RESUME_NOT_LAUNCHED
         : VM_FAIL_LAUNCH_NOT_CLEAR
@@ -317,6 +318,7 @@ function enter(m: Machine, vmx: VmxState, vmcs: Vmcs, ptr: number, fields: Recor
           : 0n;
   if (failure) {
     vmcs.fields.set(F.INSTRUCTION_ERROR, failure);
+    m.view.setUint32(ptr + fields.entryFlags.offset, flags, true);
     vmx.lastFailure = checkControls(cpu) || checkHost(cpu) || `instruction error ${failure}`;
     return 2;
   }
@@ -325,11 +327,10 @@ function enter(m: Machine, vmx: VmxState, vmcs: Vmcs, ptr: number, fields: Recor
     vmx.lastFailure = wrong;
     vmcs.fields.set(F.EXIT_REASON, 0x8000_0021n);
     vmcs.fields.set(F.EXIT_QUALIFICATION, 0n);
-    m.view.setUint32(ptr + fields.launched.offset, 1, true);
     return 0;
   }
   vmcs.launched = true;
-  const switched = (m.view.getUint32(ptr + fields.entryFlags.offset, true) & SPEC_CTRL) !== 0;
+  const switched = (flags & SPEC_CTRL) !== 0;
   const specCtrl = (field: Field) => cpu.wrmsr(IA32_SPEC_CTRL, BigInt(m.view.getUint32(ptr + field.offset, true)));
   if (switched) specCtrl(fields.specCtrlGuest);
   const guest = new Guest(m, cpu, vmx, ptr, takeInjected(vmx));
@@ -338,7 +339,6 @@ function enter(m: Machine, vmx: VmxState, vmcs: Vmcs, ptr: number, fields: Recor
   recordExit(vmx, exit);
   loadHost(cpu, vmx);
   if (switched) specCtrl(fields.specCtrlHost);
-  m.view.setUint32(ptr + fields.launched.offset, 1, true);
   return 0;
 }
 

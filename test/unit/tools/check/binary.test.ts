@@ -236,6 +236,7 @@ describe.skipIf(!has)("the real image", () => {
     expect(report.violations).toEqual([]);
     expect(report.instructions).toBeGreaterThan(20_000);
     expect(report.inIntrinsics).toBeGreaterThan(500);
+    expect([report.indirectJumps, report.indirectCalls]).toEqual([0, 0]); // nothing that a guest could steer
     const exact = Object.entries(STUB_INSTRUCTIONS).filter(([, list]) => list !== "any");
     for (const [file, list] of exact) expect(report.privileged[file] ?? [], file).toEqual([...list].sort());
   });
