@@ -75,8 +75,8 @@ function enterLong(vcpu: Vcpu, entry: Entry): void {
   writeTable(0, entry.gdt, entry.gdtLimit);
   writeCr3(vcpu, entry.cr3);
   writeCr4(vcpu, CR4_PAE);
-  writeEfer(vcpu, EFER_LME_LMA);
   writeCr0(vcpu, CR0_PE | CR0_ET | CR0_NE | CR0_PG);
+  writeEfer(vcpu, EFER_LME_LMA); // with paging on already: LME is held back while the identity table stands in
 }
 
 function flatSegments(code: u32): void {

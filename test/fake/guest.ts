@@ -38,6 +38,8 @@ export type Script = (cpu: Vcpu) => Generator<GuestExit, void, void>;
 export interface GuestOptions extends PcOptions {
   /** Words of the guest's description besides its name. */
   words?: string;
+  /** Its file, in place of a multiboot kernel of 64 bytes. */
+  kernel?: Uint8Array;
   /** Scripts of the vCPUs beyond the first. */
   others?: Script[];
   /** Called before the core is entered. */
@@ -139,7 +141,7 @@ export async function guest(script: Script, options: GuestOptions = {}): Promise
     ticks: { pause: 20_000 },
     ...options,
     commandLine: `exit=halt mitigations=off ${options.commandLine ?? ""}`,
-    modules: [...(options.modules ?? []), { bytes: kernelImage(), string }],
+    modules: [...(options.modules ?? []), { bytes: options.kernel ?? kernelImage(), string }],
   });
   let entries = 0;
   const scripts = new Map<number, { vcpu: Vcpu; run: Generator<GuestExit, void, void> }>();

@@ -169,6 +169,25 @@ for (let bits = 0; LONG && bits < 1 << words.length; bits++) {
   );
 }
 
+test.runIf(LONG)(
+  "the distribution's general kernel unpacks itself (XZ) and passes every check",
+  async () => {
+    const general = linuxGuest("generic");
+    const cmdline = `${CMDLINE} cpus=1 selftest`;
+    const { serial } = await runLinux([], {
+      timeoutTicks: 30_000_000_000,
+      timeoutSeconds: 30 * 60,
+      modules: [
+        { file: general.bzImage, string: `guest=general memory=384M cmdline=${cmdline}` },
+        { file: general.initrd, string: "initrd=general" },
+      ],
+    });
+    expectSelftest(serial, { name: "general", file: "bzImage", cpus: 1, selftest: "selftest" });
+    expect(ending(serial, "general")).toBe("ended: powered off, code 0");
+  },
+  40 * MINUTE,
+);
+
 test(
   "a file that is no kernel and a guest with too little memory are refused in one line each; the others start",
   async () => {

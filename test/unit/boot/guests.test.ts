@@ -21,6 +21,8 @@ import { logLines } from "../../fake/log.ts";
 import type { Machine } from "../../fake/machine.ts";
 import { bochs } from "../../fake/profiles/bochs.ts";
 import type { GuestExit } from "../../fake/vmx.ts";
+import { GUEST_EFER } from "../exit/mode.ts";
+import { bzImage, pattern } from "../guest/images.ts";
 
 const OTHER = { bytes: kernelImage(), string: "guest=other memory=4M" };
 const RIP = 0x10_0020n;
@@ -298,6 +300,25 @@ describe("without what the command line switches off", () => {
     expect(ended).toContain("powered off, code 0");
   });
 });
+
+test.each(["", "without=unrestricted"])(
+  "a Linux kernel is entered in 64-bit mode with its own page tables %s",
+  async (without) => {
+    const kernel = bzImage({ kernel: pattern(4096), prefAddress: 0x20_0000 });
+    const { ended } = await guest(
+      function* (cpu) {
+        expect(cpu.read(F.GUEST_CR0) & 0x8000_0001n).toBe(0x8000_0001n);
+        expect(cpu.read(GUEST_EFER) & 0x500n).toBe(0x500n);
+        expect(cpu.rip).toBe(0x20_0200n);
+        const root = Number(cpu.read(F.GUEST_CR3));
+        expect(cpu.peek(root) & 1n).toBe(1n);
+        yield* idle(cpu);
+      },
+      { kernel, words: `memory=8M ${without}` },
+    );
+    expect(ended).toContain("test ended: powered off, code 0");
+  },
+);
 
 test("a trap of the core while it makes a guest refuses that one; the next ones start", async () => {
   let traps = 0;
