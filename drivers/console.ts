@@ -184,7 +184,9 @@ function nextLine(): bool {
   let next = load<u32>(state, 4);
   if (<i32>(oldest - next) > 0) {
     store<u32>(state, load<u32>(state, 8) + (oldest - next), 8);
-    next = oldest;
+    makeGap(oldest - next);
+    store<u32>(state, oldest, 4);
+    return true;
   }
   const end = log.lineCount();
   let found: bool = false;
@@ -237,6 +239,11 @@ export function lostLines(): u32 {
   return load<u32>(state, 8);
 }
 
+/** Lines that wait to be printed; who prints more than the UARTs take should pause before the ring has gone round. */
+export function backlog(): u32 {
+  return log.lineCount() - atomic.load<u32>(state + 4);
+}
+
 /** False: the line is below the level that the consoles show. */
 function makeLine(): bool {
   const r = changetype<log.Record>(record);
@@ -250,6 +257,18 @@ function makeLine(): bool {
   store<u32>(state, 0, 20);
   emitNow(line, length);
   return true;
+}
+
+/** Says in the place of lines that were overwritten before the sinks had them how many those were. */
+function makeGap(count: u32): void {
+  let at = word(line, "console: ");
+  at = decimal(at, count, 1, 0x20);
+  at = word(at, " lines are lost here");
+  store<u16>(at, 0x0a0d);
+  const length = <u32>(at + 2 - line);
+  store<u32>(state, length, 16);
+  store<u32>(state, 0, 20);
+  emitNow(line, length);
 }
 
 /** "[    1.234567 0] " and the level's name if it is a warning or an error. Returns its length. */

@@ -41,6 +41,8 @@ export class Virt {
   /** Weighted time below which no task that wakes is put. */
   floorTime: u64;
   idleTicks: u64;
+  /** The running vCPU printed more than the host's UARTs take: how long it rests after its turn, TSC ticks. */
+  rest: u64;
 }
 
 /** What a CPU must do in root mode before it goes on with its guest. Other CPUs set bits with atomics. */

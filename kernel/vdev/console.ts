@@ -4,10 +4,12 @@
 //
 // Both rings: one producer, one consumer, free-running indices.
 
+import * as console from "../../drivers/console";
 import { rdtsc } from "../cpu/insn";
 import { fromNanoseconds } from "../cpu/tsc";
 import { begin, char, bytes as logBytes, end, Level } from "../lib/log";
 import { Status } from "../lib/status";
+import { HostWork, noteWork, virt } from "../vcpu/current";
 import { Pending, request } from "../vcpu/event";
 import { arenaAlloc, Vm, vcpuOf } from "../vcpu/vm";
 
@@ -16,6 +18,9 @@ export const INPUT_BYTES: u32 = 1024;
 /** A longer line is cut here and goes on in the next one. */
 const LINE_BYTES: u32 = 160;
 const REST_NANOSECONDS: u64 = 50_000_000;
+/** Half of the log's lines, and what one takes at 115200 baud. */
+const BACKLOG_LINES: u32 = 512;
+const LINE_NANOSECONDS: u64 = 8_000_000;
 
 @unmanaged
 export class ByteRing {
@@ -99,6 +104,18 @@ export function drainConsole(vm: Vm): void {
   while (ringUsed(ring)) drainLine(vm, ring);
 }
 
+/**
+ * A guest that prints faster than the host's UARTs rests after its lines, the longer the more wait: none is overwritten
+ * in the log before it was printed. The host's own and those of other guests need room too.
+ */
+function restIfAhead(): void {
+  const waiting = console.backlog();
+  if (waiting < BACKLOG_LINES) return;
+  const lines = <u64>(waiting - BACKLOG_LINES) / 32 + 1;
+  virt().rest = fromNanoseconds(lines * LINE_NANOSECONDS);
+  noteWork(HostWork.YIELD);
+}
+
 /** @repeats a byte of the ring's less each time */
 function drainLine(vm: Vm, ring: ByteRing): void {
   begin(Level.INFO, "guest");
@@ -107,6 +124,7 @@ function drainLine(vm: Vm, ring: ByteRing): void {
   char(0x20);
   for (let byte = popByte(ring); byte >= 0 && byte != 0x0a; byte = popByte(ring)) char(byte == 9 ? 0x20 : <u32>byte);
   end();
+  restIfAhead();
 }
 
 /** Host TSC at which an unfinished line is due; ~0 if there is none. */

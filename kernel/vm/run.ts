@@ -81,11 +81,18 @@ function finishTurn(task: Task, vcpu: Vcpu, turn: u32): void {
   trap.leaveContained();
   const mine = virt();
   endTurn(task, rdtsc());
+  if (mine.rest) rest(task, mine);
   mine.serving = 0;
   mine.task = 0;
   if (turn == Turn.ENDED) endTask(task, vcpu);
   else if (turn == Turn.PREEMPTED) moveState(task, TaskState.RUNNING, TaskState.READY);
   else goToSleep(task, vcpu);
+}
+
+/** It printed more than the host can print: not before some of that is out. */
+function rest(task: Task, mine: Virt): void {
+  task.notBefore = max(task.notBefore, rdtsc() + mine.rest);
+  mine.rest = 0;
 }
 
 /** Blocked first, then a last look: a waker either sees BLOCKED or has set its bit before this look. */

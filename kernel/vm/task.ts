@@ -29,7 +29,7 @@ export class Task {
   ranTicks: u64;
   windowTicks: u64;
   windowStart: u64;
-  /** While its cap is used up: not before this TSC. */
+  /** While its cap is used up, or it rests from printing: not before this TSC. */
   notBefore: u64;
   /** Deadline in the CPU's timer queue; 0: none. */
   armedFor: u64;

@@ -116,6 +116,21 @@ test("lines that were overwritten before anybody drained are counted", async () 
   expect(k.lostLines()).toBe(76);
 });
 
+test("the place of lost lines says how many they were", async () => {
+  const { k, com1, lines } = await fresh();
+  k.say(INFO, 1);
+  k.drain();
+  for (let i = 2; i < 1102; i++) k.say(INFO, i);
+  k.drain();
+  const all = lines(com1);
+  expect(all.slice(0, 3)).toEqual([
+    "[    0.000000 0] test: line 1",
+    "console: 76 lines are lost here",
+    "[    0.000000 0] test: line 78",
+  ]);
+  expect([all.length, all.at(-1)]).toEqual([1026, "[    0.000000 0] test: line 1101"]);
+});
+
 test("a line whose CPU trapped in the middle holds the others up only for a while, and not at the end", async () => {
   const { m, k, com1, lines } = await fresh();
   const unfinished = () => {

@@ -81,6 +81,19 @@ test("an unfinished line follows after a rest; a long one is cut", async () => {
   expect(f.lines()).toEqual([`guest: test| ${"x".repeat(160)}`, `guest: test| ${"x".repeat(40)}`]);
 });
 
+test("a guest that prints faster than the host gives the CPU away and rests, the longer the more lines wait", async () => {
+  const f = await vmFixture();
+  const virt = struct(f.m, "kernel/vcpu/current.ts", "Virt", f.k.virt());
+  const YIELD = 16;
+  const printed = f.k.lineCount();
+  while (f.k.lineCount() - printed < 500) print(f, "x\n"); // nothing drains the log here
+  expect([Number(virt.rest), Number(virt.work) & YIELD]).toEqual([0, 0]);
+  while (f.k.lineCount() - printed < 520) print(f, "x\n");
+  expect([Number(virt.rest), Number(virt.work) & YIELD]).toEqual([8 * TSC_KHZ, YIELD]);
+  while (f.k.lineCount() - printed < 640) print(f, "x\n");
+  expect(Number(virt.rest)).toBeGreaterThan(3 * 8 * TSC_KHZ);
+});
+
 /** Bytes from the operator. */
 function type(f: Fixture, text: string): void {
   for (const c of Buffer.from(text)) f.k.pushByte(f.vm.input, c);

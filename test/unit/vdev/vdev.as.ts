@@ -17,3 +17,5 @@ export * from "../../../kernel/vdev/vuart";
 export * from "../../../kernel/vdev/vpm";
 export { setKhz } from "../../../kernel/cpu/tsc";
 export * from "../../../kernel/lib/date";
+export { virt } from "../../../kernel/vcpu/current";
+export { lineCount } from "../../../kernel/lib/log";

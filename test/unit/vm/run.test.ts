@@ -1,7 +1,7 @@
 // The run loop: what ends a HLT, how timers and slices end a stay, and how VMs share a CPU.
 
 import { describe, expect, test } from "vitest";
-import { EXIT, F, guest, INIT_1, kernelImage, type Script, SIPI_1, type Vcpu, wrmsr } from "../../fake/guest.ts";
+import { EXIT, F, guest, INIT_1, kernelImage, out, type Script, SIPI_1, type Vcpu, wrmsr } from "../../fake/guest.ts";
 import type { GuestExit } from "../../fake/vmx.ts";
 
 const IF = 0x202n;
@@ -245,4 +245,13 @@ describe("VMs that share a CPU", () => {
     await guest(both(script, script), { modules: [OTHER()] });
     for (const vm of [0, 1]) expect(seen[vm]).toEqual(Array(8).fill([0n, 2n, vm + 1]));
   });
+});
+
+test("a guest that prints more than the log holds loses no line of it", async () => {
+  const LINES = 1500;
+  const { serial } = await guest(function* (cpu) {
+    for (let i = 0; i < LINES; i++) for (const c of Buffer.from(`line ${i}\n`)) yield out(cpu, 0x3f8, c);
+  });
+  const printed = [...serial.matchAll(/test\| line (\d+)/g)].map(([, number]) => Number(number));
+  expect(printed).toEqual(Array.from({ length: LINES }, (_, i) => i));
 });
