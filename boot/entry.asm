@@ -40,6 +40,7 @@ EFER_LME        equ     1 << 8
 EFER_NXE        equ     1 << 11
 IA32_GS_BASE    equ     0xc0000101
 IA32_MISC_ENABLE        equ 0x1a0
+COM1            equ     0x3f8
 XD_DISABLE_HIGH equ     1 << 2                  ; bit 34: firmware has turned execute-disable off
 
 %define INDEX4(address) (((address) >> 39) & 511)
@@ -117,6 +118,18 @@ allow_execute_disable:
 
 ; Writes the line at ESI to COM1 and to the screen's text memory, and stops.
 refuse:
+                mov     dx, COM1 + 3            ; whatever firmware left: 115200 baud, 8 bits, no parity
+                mov     al, 1 << 7              ; divisor latch
+                out     dx, al
+                mov     dx, COM1
+                mov     al, 1
+                out     dx, al
+                inc     dx
+                dec     al
+                out     dx, al
+                mov     dx, COM1 + 3
+                mov     al, 3
+                out     dx, al
                 mov     edi, 0xb8000
 .next:          lodsb
                 test    al, al
@@ -125,12 +138,12 @@ refuse:
                 stosw
                 mov     bl, al
                 mov     ecx, 100000             ; a port that is not there must not hold the line up
-                mov     dx, 0x3f8 + 5
+                mov     dx, COM1 + 5
 .wait:          in      al, dx
                 test    al, 1 << 5              ; transmitter holding register empty
                 loopz   .wait
                 mov     al, bl
-                mov     dx, 0x3f8
+                mov     dx, COM1
                 out     dx, al
                 jmp     .next
 .stop:          cli

@@ -131,18 +131,26 @@ export function adjust(pair: u64, controls: u32): u32 {
   return (controls & <u32>(pair >> 32)) | <u32>pair;
 }
 
-/** Names what VMX lacks here that Basalt cannot do without; empty: nothing. */
+const EPT_NEEDED: u64 = EPT_4_LEVELS | EPT_WB | EPT_INVEPT;
+
+/** Says what VMX lacks here that Basalt cannot do without, which capability MSR tells it, and what to do; empty: nothing. */
 export function missing(c: Capability): string {
-  if (!mayBeOne(c.pin, PIN_NEEDED)) return "virtual NMIs";
-  if (!mayBeOne(c.proc, Proc.SECONDARY_CONTROLS)) return "EPT (no secondary processor-based controls)";
-  if (!mayBeOne(c.proc2, PROC2_NEEDED)) return "EPT";
-  if (!mayBeOne(c.proc, PROC_NEEDED)) return "a primary processor-based control";
-  if (!mayBeZero(c.proc, PROC_UNWANTED)) return "running guests without CR3 exits";
-  if (!mayBeOne(c.exit, EXIT_NEEDED)) return "saving and loading of EFER and PAT at VM exits";
-  if (!mayBeOne(c.entry, ENTRY_NEEDED)) return "loading of EFER and PAT at VM entries";
-  if ((c.eptVpid & (EPT_4_LEVELS | EPT_WB | EPT_INVEPT)) != (EPT_4_LEVELS | EPT_WB | EPT_INVEPT))
-    return "EPT with 4 levels, write-back and INVEPT";
-  if ((c.eptVpid & (EPT_INVEPT_SINGLE | EPT_INVEPT_ALL)) == 0) return "a usable INVEPT type";
+  if (!mayBeOne(c.proc, Proc.SECONDARY_CONTROLS))
+    return "EPT is missing (IA32_VMX_PROCBASED_CTLS: no secondary controls): use a processor with EPT, or enable it in the outer hypervisor";
+  if (!mayBeOne(c.proc2, PROC2_NEEDED))
+    return "EPT is missing (IA32_VMX_PROCBASED_CTLS2 bit 33 is 0): use a processor with EPT, or enable it in the outer hypervisor";
+  if ((c.eptVpid & EPT_NEEDED) != EPT_NEEDED || (c.eptVpid & (EPT_INVEPT_SINGLE | EPT_INVEPT_ALL)) == 0)
+    return "EPT lacks 4 levels, write-back or INVEPT (IA32_VMX_EPT_VPID_CAP): use another processor, or a newer outer hypervisor";
+  if (!mayBeOne(c.pin, PIN_NEEDED))
+    return "virtual NMIs are missing (IA32_VMX_PINBASED_CTLS): use another processor, or a newer outer hypervisor";
+  if (!mayBeOne(c.proc, PROC_NEEDED))
+    return "an execution control is missing (IA32_VMX_PROCBASED_CTLS): use another processor, or a newer outer hypervisor";
+  if (!mayBeZero(c.proc, PROC_UNWANTED))
+    return "exits for CR3 or INVLPG cannot be off (IA32_VMX_TRUE_PROCBASED_CTLS): use another processor, or a newer outer hypervisor";
+  if (!mayBeOne(c.exit, EXIT_NEEDED))
+    return "VM exits cannot switch EFER and PAT (IA32_VMX_EXIT_CTLS): use another processor, or a newer outer hypervisor";
+  if (!mayBeOne(c.entry, ENTRY_NEEDED))
+    return "VM entries cannot load EFER and PAT (IA32_VMX_ENTRY_CTLS): use another processor, or a newer outer hypervisor";
   return "";
 }
 

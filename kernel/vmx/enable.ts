@@ -36,11 +36,10 @@ export function probe(): string {
   cpuid(1, 0, SCRATCH);
   if ((load<u32>(SCRATCH, 8) & CPUID_ECX_VMX) == 0)
     return "VT-x is missing (CPUID.1:ECX.VMX is 0): use a processor with VMX, or enable nested virtualisation";
-  if (!featureUsable()) return "VT-x is locked off (IA32_FEATURE_CONTROL): enable it in the firmware set-up";
+  if (!featureUsable()) return "VT-x is locked off (IA32_FEATURE_CONTROL): enable it in the firmware's set-up";
   const c = capability();
   readCapability(c);
-  const lack = missing(c);
-  return lack;
+  return missing(c);
 }
 
 /** IA32_FEATURE_CONTROL permits VMXON outside SMX; one that is not locked is set and locked in enableCpu. */

@@ -129,6 +129,14 @@ describe("without VT-x", () => {
       timeoutTicks: LOADER_TICKS,
       until: /vmx: .*\n/,
     });
-    expect(result.serial).toMatch(/vmx: .*EPT/);
+    expect(result.serial).toMatch(/vmx: EPT is missing \(.*\): use a processor with EPT/);
+  });
+
+  test.each([
+    ["bochs", "core_duo_t2400_yonah"],
+    ["qemu", "n270"],
+  ] as const)("%s %s has no 64-bit mode, and one line says so", async (on, model) => {
+    const result = await run({ on, model, ips: 4_000_000, timeoutTicks: LOADER_TICKS, until: /stays here/ });
+    expect(result.serial).toContain("basalt: this processor has no 64-bit mode (CPUID 80000001H:EDX[29])");
   });
 });

@@ -192,6 +192,36 @@ describe("processors", () => {
   });
 
   // biome-ignore format: a table
+  test.each<[string, string, (value: bigint) => bigint, RegExp]>([
+    ["secondary controls", "48e", (v) => v & ~(1n << 63n), /EPT is missing .*no secondary controls/],
+    ["EPT", "48b", (v) => v & ~(1n << 33n), /EPT is missing .*bit 33/],
+    ["EPT with 4 levels", "48c", (v) => v & ~(1n << 6n), /EPT lacks 4 levels/],
+    ["EPT in write-back memory", "48c", (v) => v & ~(1n << 14n), /EPT lacks .*write-back/],
+    ["INVEPT", "48c", (v) => v & ~(1n << 20n), /EPT lacks .*INVEPT/],
+    ["any type of INVEPT", "48c", (v) => v & ~(3n << 25n), /EPT lacks .*INVEPT/],
+    ["virtual NMIs", "48d", (v) => v & ~(1n << 37n), /virtual NMIs .*PINBASED/],
+    ["MSR bitmaps", "48e", (v) => v & ~(1n << 60n), /an execution control .*PROCBASED/],
+    ["a way not to exit for CR3", "48e", (v) => v | (1n << 15n), /CR3 .*TRUE_PROCBASED/],
+    ["saving of EFER at exits", "48f", (v) => v & ~(1n << 52n), /VM exits .*EXIT_CTLS/],
+    ["loading of EFER at entries", "490", (v) => v & ~(1n << 47n), /VM entries .*ENTRY_CTLS/],
+  ])("one without %s is refused in a line that says what to do", async (_name, msr, change, words) => {
+    const { log, entries } = await guest(idle, {
+      prepare: (m) => {
+        for (const cpu of m.cpus) {
+          const { profile } = cpu;
+          const value = change(BigInt(profile.msrs[msr] ?? 0));
+          Object.assign(cpu, { profile: { ...profile, msrs: { ...profile.msrs, [msr]: value } } });
+        }
+      },
+    });
+    expect(entries).toBe(0);
+    const lines = log.filter((line) => line.startsWith("vmx: "));
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toMatch(words);
+    expect(lines[0]).toMatch(/: use (?:a|another) processor.*outer hypervisor/);
+  });
+
+  // biome-ignore format: a table
   test.each<[string, (m: Machine) => void]>([
     ["on which the firmware locked VT-x off", control((cpu) => (cpu === 1 ? 1n : 5n))],
     ["that lacks a control of the boot CPU", (m) => {
