@@ -45,6 +45,19 @@ export function planBochs(options: BootOptions, iso: string, port: number): Boch
   return { config: `${config.join("\n")}\n`, script: [...limit, ...commands, "q", ""].join("\n") };
 }
 
+/** Ticks a second below which Bochs does not fall on a busy machine. */
+const SLOWEST = 2_000_000;
+const LEAST_SECONDS = 60;
+
+/**
+ * Seconds of real time that ticks may take at most, if the caller gives none. A machine whose processors all halt for good
+ * never comes to the debugger's time breakpoint.
+ */
+export function secondsFor(options: BootOptions): number | undefined {
+  if (options.timeoutSeconds || !options.timeoutTicks) return options.timeoutSeconds;
+  return Math.max(LEAST_SECONDS, options.timeoutTicks / SLOWEST);
+}
+
 /** Emulated ticks in the debugger's last words. */
 export function lastTick(stdout: string): number | null {
   const all = [...stdout.matchAll(/^(?:\(\d+\)\.\[|Next at t=)(\d+)/gm)];

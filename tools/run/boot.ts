@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { makeCd, makeHybrid } from "../image/iso.ts";
 import { checkModules } from "../image/modules.ts";
-import { judgeBochs, lastTick, planBochs } from "./bochs.ts";
+import { judgeBochs, lastTick, planBochs, secondsFor } from "./bochs.ts";
 import { type Emulator, type Exit, startEmulator } from "./child.ts";
 import type { BootModule, BootOptions, BootResult, Ending, Machine } from "./options.ts";
 import { chooseMachine } from "./probe.ts";
@@ -45,7 +45,8 @@ class Watch {
     readonly options: Resolved,
     readonly stop: () => void,
   ) {
-    if (options.timeoutSeconds) this.#after(options.timeoutSeconds * 1000, "timeout");
+    const seconds = options.on === "bochs" ? secondsFor(options) : options.timeoutSeconds;
+    if (seconds) this.#after(seconds * 1000, "timeout");
     options.signal?.addEventListener("abort", () => this.#end("stopped"), { once: true });
   }
 

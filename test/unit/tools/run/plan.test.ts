@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { judgeBochs, lastTick, planBochs } from "../../../../tools/run/bochs.ts";
+import { judgeBochs, lastTick, planBochs, secondsFor } from "../../../../tools/run/bochs.ts";
 import { judgeQemu, planQemu } from "../../../../tools/run/qemu.ts";
 
 const elf = "/image/basalt.elf";
@@ -60,6 +60,13 @@ describe("Bochs", () => {
     expect(plan.config).toContain("memory: guest=4096, host=2048");
     expect(plan.config).toContain("dev=127.0.0.1:7");
     expect(plan.script).toBe("sb 99\nc\nq\n");
+  });
+
+  test("ticks are bounded by real time as well, for a machine that halts makes none", () => {
+    expect(secondsFor({ elf, timeoutTicks: 1000 })).toBe(60);
+    expect(secondsFor({ elf, timeoutTicks: 4e9 })).toBe(2000);
+    expect(secondsFor({ elf, timeoutTicks: 4e9, timeoutSeconds: 5 })).toBe(5);
+    expect(secondsFor({ elf })).toBeUndefined();
   });
 
   const QUIT = "(0) Magic breakpoint\nNext at t=228673865\n(0).[228673865] [0x000000102016] 0008:ffffffff80102016";
