@@ -19,13 +19,16 @@ const MAX_TREE = 3;
 export function buildSwitches(func: Func): boolean {
   const uses = countUses(func);
   let changed = false;
+  const gone = new Set<Block>();
   for (const block of [...func.blocks]) {
+    if (gone.has(block)) continue;
     const cases = block.terminator.kind === "switch" ? casesOfSwitch(block) : casesOfChain(block, uses);
     if (cases === null) continue;
     const groups = group(cases);
     if (block.terminator.kind === "switch" && (groups.length > MAX_TREE || groups.some((g) => g.kind === "table")))
       continue;
     new Tree(func, block, cases).replace(groups);
+    for (const link of cases.gone) gone.add(link);
     changed = true;
   }
   if (changed) simplifyCfg(func);
@@ -48,6 +51,8 @@ interface Cases {
   x: Value;
   cases: Case[];
   otherwise: Edge;
+  /** Blocks of a chain that go; what follows may use their constants. */
+  gone: Block[];
 }
 
 function edge(from: Block, target: Block): Edge {
@@ -66,7 +71,7 @@ function casesOfSwitch(block: Block): Cases | null {
   if (t.kind !== "switch") return null;
   const otherwise = edge(block, t.fallback);
   const cases = t.targets.map((target, i) => ({ value: BigInt(i), target: edge(block, target) }));
-  return { x: t.index, cases: cases.filter((c) => !sameEdge(c.target, otherwise)), otherwise };
+  return { x: t.index, cases: cases.filter((c) => !sameEdge(c.target, otherwise)), otherwise, gone: [] };
 }
 
 interface Test {
@@ -98,20 +103,22 @@ function casesOfChain(start: Block, uses: Uint32Array): Cases | null {
   const first = testOf(start.terminator);
   if (first === null || continues(start, first.x, uses)) return null; // the chain starts further up
   const cases = new Map<bigint, Edge>();
+  const gone: Block[] = [];
   let block = start;
   for (let test: Test | null = first; test !== null && test.x === first.x && test.hit !== test.miss; ) {
     if (!cases.has(test.value)) cases.set(test.value, edge(block, test.hit));
     const next = test.miss;
-    if (!onlyTests(next, first.x, uses)) return finish(first.x, cases, edge(block, next));
+    if (!onlyTests(next, first.x, uses)) return finish(first.x, cases, edge(block, next), gone);
     block = next;
+    gone.push(block);
     test = testOf(block.terminator);
   }
   return null;
 }
 
-function finish(x: Value, cases: Map<bigint, Edge>, otherwise: Edge): Cases | null {
+function finish(x: Value, cases: Map<bigint, Edge>, otherwise: Edge, gone: Block[]): Cases | null {
   if (cases.size < MIN_CASES) return null;
-  return { x, cases: [...cases].map(([value, target]) => ({ value, target })), otherwise };
+  return { x, cases: [...cases].map(([value, target]) => ({ value, target })), otherwise, gone };
 }
 
 /** Is the block in the middle of a chain on `x`? */
@@ -218,8 +225,17 @@ class Tree {
   }
 
   replace(groups: Group[]): void {
+    for (const block of this.all.gone) this.keepConstants(block);
     for (const target of new Set(successors(this.root.terminator))) this.cut(target);
     this.build(this.root, groups);
+  }
+
+  private keepConstants(block: Block): void {
+    for (const v of block.body) {
+      if (v.op !== "const") continue;
+      v.block = this.root;
+      this.root.body.push(v);
+    }
   }
 
   /** Removes the old edges from the root. */
