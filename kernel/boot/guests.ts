@@ -1,11 +1,10 @@
-// The guests of this machine: created from the boot modules when it has come up, reported and returned
-// when they end. The boot CPU does both, between turns; when the last guest has ended, the machine has.
+// The guests of this machine: created from the boot modules when it has come up or the operator asks, reported and
+// returned when they end. The boot CPU does it all, between turns; when the last guest has ended, the machine has.
 
 import * as power from "../../drivers/power";
 import { MAX_CPUS, MAX_VMS } from "../config";
 import { pause, rdtsc } from "../cpu/insn";
 import { cpuCount, isOnline } from "../cpu/percpu";
-import * as trap from "../cpu/trap";
 import { toNanoseconds } from "../cpu/tsc";
 import * as cmdline from "../lib/cmdline";
 import * as log from "../lib/log";
@@ -25,18 +24,18 @@ import { isSharedBroken } from "../vm/contain";
 import { createFailure, createVm, destroyVm, resetVm, scrubSome, VmPlan } from "../vm/create";
 import { endedCount, noteEnded, setState, slotAt, slotName, SlotState, VmSlot } from "../vm/directory";
 import { here, tellCpu } from "../vm/kick";
+import { askedBytes, askedName, forgetRequest } from "../vm/request";
 import { enterSpace, keepAccounts, toCore, toSpace } from "../vm/run";
 import { addTask, chooseCpu } from "../vm/schedule";
 import { stateOf, Task, taskAt, taskOf, TaskState } from "../vm/task";
 import { abandonCurrent, enableCpu, probe, readHostFeatures, release } from "../vendor";
+import { beginMaking, endMaking, guestInMaking, nextUntried } from "./making";
 
 const PLAN: usize = memory.data(48, 8);
 if (offsetof<VmPlan>() > 48) ERROR("guests: size of the plan");
 
 /** +0 u32 guests that were started and have not ended; +4 u32 guests that did not end well. [boot CPU only] */
 const tally: usize = memory.data(8, 4);
-/** +0 u32 guests of the configuration that were tried; +4 u32 number + 1 of the one in the making. [boot CPU only] */
-const progress: usize = memory.data(8, 4);
 
 /** The boot CPU, when the machine has come up: VMX everywhere, then each guest. */
 export function startGuests(): void {
@@ -58,25 +57,46 @@ export function startGuests(): void {
 
 /** Starts the guests that were not tried yet: all, or those behind one at which the core trapped. */
 export function startRest(): void {
-  while (load<u32>(progress) < countGuests()) {
-    const index = load<u32>(progress);
-    store<u32>(progress, index + 1);
-    store<u32>(progress, index + 1, 4);
-    trap.enterContained();
-    startGuest(index);
-    endMaking();
+  const count = countGuests();
+  for (let index = nextUntried(count); index < count; index = nextUntried(count)) make(index);
+  if (count != 0 && load<u32>(tally) == 0) finish();
+}
+
+function make(index: u32): void {
+  beginMaking(index);
+  startGuest(index);
+  endMaking();
+}
+
+/** The operator wants a guest of the configuration again. While the memory of the one before is returned, the request waits. */
+function startAsked(): void {
+  if (askedBytes() == 0) return;
+  const index = findConfig(askedName(), askedBytes());
+  const state: u32 = index == countGuests() ? <u32>SlotState.FREE : stateOfGuest(index);
+  if (state == SlotState.ENDED) return;
+  forgetRequest();
+  if (index == countGuests()) log.warn("guest", "no boot module describes a guest of this name");
+  else if (state != SlotState.FREE) log.warn("guest", "it has not ended");
+  else make(index);
+}
+
+/** The guest of that name; countGuests() if there is none. */
+function findConfig(name: usize, bytes: u32): u32 {
+  let index: u32 = 0;
+  for (; index < countGuests(); index++) {
+    const config = configAt(index);
+    if (config.nameBytes == bytes && memory.compare(config.name, name, bytes) == 0) break;
   }
-  if (countGuests() != 0 && load<u32>(tally) == 0) finish();
+  return index;
 }
 
-function endMaking(): void {
-  trap.leaveContained();
-  store<u32>(progress, 0, 4);
-}
-
-/** Whether this CPU makes a guest now. */
-export function isMakingGuest(): bool {
-  return here() == 0 && load<u32>(progress, 4) != 0;
+/** State of the slot that guest `index` has; FREE if it has none. */
+function stateOfGuest(index: u32): u32 {
+  for (let number: u32 = 0; number < MAX_VMS; number++) {
+    const state = atomic.load<u32>(changetype<usize>(slotAt(number)));
+    if (state != SlotState.FREE && slotAt(number).config == index) return state;
+  }
+  return SlotState.FREE;
 }
 
 /**
@@ -84,13 +104,13 @@ export function isMakingGuest(): bool {
  * data is half-changed. On a clean stack; startRest() follows.
  */
 export function refuseTrapped(): bool {
-  const making = load<u32>(progress, 4);
+  const making = guestInMaking();
   endMaking();
   if (isSharedBroken()) return false;
   virt().resident = 0;
   abandonCurrent();
   toCore();
-  refuse(configAt(making - 1), "the core trapped while it made it");
+  refuse(configAt(making), "the core trapped while it made it");
   return true;
 }
 
@@ -236,8 +256,14 @@ function prepareTask(vm: u32, index: u32, config: GuestConfig): Task {
 
 // ---- The end of a guest
 
-/** The boot CPU, between turns: reports and returns VMs that ended, a step at a time. True: there is more to do. */
-export function reapGuests(): bool {
+/** The boot CPU, between turns: makes what the operator asked for, returns what ended. True: there is more to do. */
+export function seeToGuests(): bool {
+  startAsked();
+  return reapGuests();
+}
+
+/** VMs that ended are reported and returned, a step at a time. */
+function reapGuests(): bool {
   if (endedCount() == 0) return false;
   reportEnded();
   for (let number: u32 = 0; number < MAX_VMS; number++) {

@@ -11,7 +11,7 @@ import * as monitor from "../monitor/monitor";
 import { HostWork, virt } from "../vcpu/current";
 import { runNext } from "../vm/run";
 import { wakeSoon } from "../vm/schedule";
-import { enableHere, reapGuests } from "./guests";
+import { enableHere, seeToGuests } from "./guests";
 import { compareHere } from "./smp";
 import { Work } from "./work";
 
@@ -31,8 +31,8 @@ export function idleLoop(): void {
     let busy: bool = false;
     if (cpu().index == 0) {
       irq.reportErrors();
-      busy = reapGuests();
       monitor.poll();
+      busy = seeToGuests(); // what the operator has just asked for included
     }
     const more = console.drainSome();
     if (virt().work & <u32>HostWork.ENABLE) enableHere();

@@ -40,7 +40,8 @@ export const enum Command {
   POWEROFF = 14,
   EXITS = 15,
   WHERE = 16,
-  COUNT = 17,
+  START = 17,
+  COUNT = 18,
 }
 
 const NAMES: StaticArray<string> = [
@@ -61,11 +62,12 @@ const NAMES: StaticArray<string> = [
   "poweroff",
   "exits",
   "where",
+  "start",
 ];
 
 // biome-ignore format: a row
 const PARAMETERS: StaticArray<string> =
-  ["", "", "NAME", "NAME", "NAME", "NAME", "", "", "", "", "", "", "", "", "", "NAME", "NAME"];
+  ["", "", "NAME", "NAME", "NAME", "NAME", "", "", "", "", "", "", "", "", "", "NAME", "NAME", "NAME"];
 
 const HELP: StaticArray<string> = [
   "this list",
@@ -85,6 +87,7 @@ const HELP: StaticArray<string> = [
   "switches the machine off",
   "its exits by reason and its time; with account=on",
   "what its vCPUs are doing",
+  "makes a guest again that has ended",
 ];
 
 /** The command that the first `count` bytes at `text` name; Command.COUNT: none. */
@@ -93,23 +96,19 @@ export function find(text: usize, count: u32): u32 {
   return Command.COUNT;
 }
 
-/** Whether the command wants a guest's name. */
+/** Whether the command wants the name of a live guest. */
 export function wantsGuest(command: u32): bool {
-  return unchecked(PARAMETERS[command]).length != 0;
+  return unchecked(PARAMETERS[command]).length != 0 && command != Command.START;
 }
 
 /** The live guest with that name: its number, or MAX_VMS. */
 export function findGuest(text: usize, count: u32): u32 {
   for (let i: u32 = 0; i < MAX_VMS; i++) {
     const slot = slotAt(i);
-    if (slot.state == SlotState.LIVE && slot.nameBytes == count && equal(slotName(slot), text, count)) return i;
+    if (slot.state == SlotState.LIVE && slot.nameBytes == count && memory.compare(slotName(slot), text, count) == 0)
+      return i;
   }
   return MAX_VMS;
-}
-
-function equal(a: usize, b: usize, count: u32): bool {
-  for (let i: u32 = 0; i < count; i++) if (load<u8>(a + i) != load<u8>(b + i)) return false;
-  return true;
 }
 
 /** Carries a command out; ATTACH is the monitor's own. `vm`: the guest, where it wants one. */

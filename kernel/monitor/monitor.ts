@@ -15,6 +15,7 @@ import { vcpuOf, vmAt } from "../vcpu/vm";
 import { ByteRing, popByte, pushByte } from "../vdev/console";
 import { slotAt, SlotState } from "../vm/directory";
 import { kickTask } from "../vm/kick";
+import { askForStart } from "../vm/request";
 import { toCore, toSpace } from "../vm/run";
 import { taskAt } from "../vm/task";
 import * as command from "./command";
@@ -86,7 +87,9 @@ function obeyCommand(text: usize, count: u32, rest: usize, restCount: u32): void
     }
   }
   if (which == command.Command.ATTACH) attach(vm);
-  else command.run(which, vm);
+  else if (which == command.Command.START) {
+    if (!askForStart(rest, restCount)) log.warn("monitor", "no guest has such a name");
+  } else command.run(which, vm);
 }
 
 // ---- A guest's terminal

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { BootResult } from "../../tools/run/options.ts";
+import { cycle } from "./cycles.ts";
 import { ending, runGuests, shareOf } from "./guestrun.ts";
 import { image, LOADER_TICKS, LONG } from "./harness.ts";
 import { GUESTS_A_BOOT, hostileBoot } from "./hostile.ts";
@@ -126,6 +127,19 @@ for (const model of MODELS) {
     });
   }
 }
+
+const cycles = LONG ? 500 : 4;
+test(
+  `a guest made ${cycles} times finds its memory zero although the one before poisoned it, and no frame is lost`,
+  async () => {
+    const { made, clean, faults, before, after } = await cycle(cycles);
+    expect(faults).toEqual([]);
+    expect([made, clean]).toEqual([cycles, cycles]);
+    expect(after).toEqual(before);
+    expect(before[0]).toMatch(/^free \d+ KiB$/);
+  },
+  LONG ? 60 * 60_000 : 10 * 60_000,
+);
 
 const boots = LONG ? 10 : 1;
 const hostileGuests = LONG ? GUESTS_A_BOOT : 30;

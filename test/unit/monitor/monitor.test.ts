@@ -50,6 +50,10 @@ describe("commands", () => {
     ["where test", /test.*: is here/],
     ["nonsense", /^monitor: no such command: try help$/],
     ["help me", /^help: help +this list$/],
+    ["start test", /^guest: it has not ended$/],
+    ["start nobody", /^guest: no boot module describes a guest of this name$/],
+    ["start", /^monitor: no guest has such a name$/],
+    [`start ${"n".repeat(33)}`, /^monitor: no guest has such a name$/],
     ["stop nobody", /^monitor: no live guest has this name: try vms$/],
     ["stop", /^monitor: no live guest has this name: try vms$/],
     ["stop tests", /^monitor: no live guest has this name: try vms$/],
@@ -82,8 +86,8 @@ describe("commands", () => {
   test("help names every command once, and an empty line is none", async () => {
     const { log, serial } = await operate("help", "", "");
     const names = log.filter((line) => line.startsWith("help: ")).map((line) => line.split(" ")[1]);
-    expect(names).toHaveLength(17);
-    expect(new Set(names).size).toBe(17);
+    expect(names).toHaveLength(18);
+    expect(new Set(names).size).toBe(18);
     expect(log.some((line) => line.startsWith("monitor: "))).toBe(false);
     expect(serial.match(/\r\nbasalt> /g)).toHaveLength(3);
   });
@@ -185,6 +189,35 @@ describe("a guest", () => {
     );
     expect(ended).toContain("test ended: destroyed by the operator");
     expect(log.filter((line) => /^vms: (?!other: live)/.test(line))).toEqual([]);
+  });
+
+  test("that has ended is made again when the operator asks, with zeroed memory and no frame less", async () => {
+    const found: bigint[] = [];
+    const { log } = await guest(
+      both(
+        function* (cpu) {
+          for (;;) {
+            found.push(cpu.peek(0x30_0000));
+            cpu.poke(0x30_0000, 0xdead_beefn);
+            yield out(cpu, 0x604, 0x3400, 2);
+          }
+        },
+        function* (cpu) {
+          for (let i = 0; i < 4; i++) {
+            yield* pass(cpu, 600); // its memory is scrubbed between turns
+            yield* type(cpu, "memory", "start test");
+          }
+          yield* pass(cpu, 600);
+          yield* type(cpu, "memory");
+        },
+      ),
+      { modules: [OTHER] },
+    );
+    expect(found).toEqual([0n, 0n, 0n, 0n, 0n]);
+    const free = log.filter((line) => line.startsWith("memory: free "));
+    expect([free.length, new Set(free).size]).toEqual([5, 1]);
+    expect(log.filter((line) => line.includes("test ended: powered off, code 0"))).toHaveLength(5);
+    expect(log.some((line) => line.startsWith("guest: it has not ended"))).toBe(false);
   });
 
   test("that is paused does not run until it is resumed", async () => {
