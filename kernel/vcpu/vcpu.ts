@@ -68,7 +68,7 @@ export class Vcpu {
   nmisPending: u32; // 0..2
   sipiVector: u32;
   interruptWindow: u32; // 1: an exit at the next interrupt window was requested
-  nmiWindow: u32;
+  nmiServed: u32; // 1: an NMI was injected, and its IRET not seen yet
 
   // Control registers and MSRs that the guest believes it has
   cr3Shadow: u64; // CR3 while paging is off and unrestricted guest is missing

@@ -33,7 +33,7 @@ export function injectEvents(vcpu: Vcpu): bool {
 
 /** While one NMI is served the processor holds one more; what else arrives meanwhile is lost. */
 function holdOneNmi(vcpu: Vcpu): void {
-  if ((<u32>vmread(Field.GUEST_INTERRUPTIBILITY) & <u32>Blocking.NMI) == 0) return;
+  if (!servesNmi(vcpu)) return;
   atomic.cmpxchg<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("nmisPending"), 2, 1);
 }
 
@@ -42,7 +42,7 @@ function injectEvent(vcpu: Vcpu): void {
   const type = (event & EventBit.TYPE_MASK) >> EventBit.TYPE_SHIFT;
   if (type == EventType.EXCEPTION) prepareException(vcpu, event & 0xff);
   else if (type == EventType.NMI)
-    setNmiBlocking(false); // its first delivery set it; injecting needs it clear
+    startNmi(vcpu); // its first delivery set blocking
   else if (type >= <u32>EventType.SOFTWARE_INTERRUPT) vmwrite(Field.ENTRY_INSTRUCTION_LENGTH, vcpu.eventLength);
   if ((event & EventBit.HAS_ERROR) != 0) {
     if (realMode()) event &= ~EventBit.HAS_ERROR;
@@ -77,16 +77,34 @@ export function matchSingleStep(flags: u64): void {
 
 /** An NMI goes in unless NMIs are blocked or a shadow lasts; then the processor tells when the window opens. */
 function injectNmi(vcpu: Vcpu): bool {
-  const blocking = <u32>vmread(Field.GUEST_INTERRUPTIBILITY);
-  if ((blocking & (Blocking.NMI | SHADOW)) != 0) {
+  if (servesNmi(vcpu) || (<u32>vmread(Field.GUEST_INTERRUPTIBILITY) & SHADOW) != 0) {
     requestNmiWindow(vcpu, true);
     return false;
   }
+  startNmi(vcpu);
   atomic.sub<u32>(changetype<usize>(vcpu) + offsetof<Vcpu>("nmisPending"), 1);
   vmwrite(Field.ENTRY_INTERRUPTION_INFO, NMI_EVENT);
   if (vcpu.nmisPending) requestNmiWindow(vcpu, true);
   else clearPending(vcpu, Pending.NMI);
   return true;
+}
+
+/** NMI blocking begins with an NMI that was injected and nothing else: what some processor claims without is not believed. */
+function servesNmi(vcpu: Vcpu): bool {
+  const blocked = (<u32>vmread(Field.GUEST_INTERRUPTIBILITY) & <u32>Blocking.NMI) != 0;
+  if (!blocked) vcpu.nmiServed = 0;
+  return blocked && vcpu.nmiServed != 0;
+}
+
+/** An NMI is injected: that sets the blocking, and needs it clear. */
+function startNmi(vcpu: Vcpu): void {
+  setNmiBlocking(false);
+  vcpu.nmiServed = 1;
+}
+
+/** The vCPU comes to a CPU: an emulator's blocking that leaked from another vCPU must not go on. */
+export function restoreNmi(vcpu: Vcpu): void {
+  if (!servesNmi(vcpu)) setNmiBlocking(false);
 }
 
 /** RFLAGS.IF, no shadow, and no event in this entry's slot yet. */
@@ -159,7 +177,8 @@ export function blockByMovSs(): void {
 
 export function setNmiBlocking(on: bool): void {
   const blocking = <u32>vmread(Field.GUEST_INTERRUPTIBILITY);
-  vmwrite(Field.GUEST_INTERRUPTIBILITY, on ? blocking | Blocking.NMI : blocking & ~Blocking.NMI);
+  const wanted = on ? blocking | Blocking.NMI : blocking & ~Blocking.NMI;
+  if (wanted != blocking) vmwrite(Field.GUEST_INTERRUPTIBILITY, wanted);
 }
 
 /** Real mode (CR0.PE = 0) pushes no error codes, and VM entry refuses them. */

@@ -7,6 +7,7 @@ import { virt } from "../vcpu/current";
 import { Vcpu } from "../vcpu/vcpu";
 import { hostXcr0, hasRdtscp } from "./hostfeature";
 import { restoreDebug, saveDebug } from "./debug";
+import { restoreNmi } from "./event";
 import { separate } from "./speculation";
 
 const IA32_STAR: u32 = 0xc000_0081;
@@ -25,6 +26,7 @@ export function bringIn(vcpu: Vcpu): void {
   restoreMsrs(vcpu);
   writeCr2(vcpu.cr2);
   restoreDebug(vcpu);
+  restoreNmi(vcpu);
   restoreVector(vcpu);
 }
 

@@ -22,7 +22,7 @@ beforeAll(async () => {
 
 beforeEach(() => {
   f.restore({ [F.GUEST_CR0]: 0x31 });
-  Object.assign(f.vcpu, { pending: 0, event: 0, nmisPending: 0 });
+  Object.assign(f.vcpu, { pending: 0, event: 0, nmisPending: 0, nmiServed: 0 });
   Object.assign(f.vm, { stopReason: 0 });
 });
 
@@ -225,6 +225,7 @@ describe("an NMI", () => {
 
   test.each([1n, 2n, 8n])("waits for its window under blocking %i", (blocking) => {
     f.fields.set(F.GUEST_INTERRUPTIBILITY, blocking);
+    f.vcpu.nmiServed = blocking === 8n ? 1 : 0;
     queue(1);
     expect([f.k.injectEvents(f.at), entry(), window()]).toEqual([0, 0, true]);
     expect([f.vcpu.nmisPending, f.vcpu.pending & PENDING_NMI]).toEqual([1, 0]);
@@ -234,6 +235,25 @@ describe("an NMI", () => {
     queue(3);
     f.k.injectEvents(f.at);
     expect([entry(), f.vcpu.nmisPending, window()]).toEqual([info(2, TYPE.NMI), 1, true]);
+  });
+
+  test("goes in if the blocking is not that of an NMI injected before: another vCPU's, in an emulator", () => {
+    f.fields.set(F.GUEST_INTERRUPTIBILITY, 8n);
+    queue(1);
+    expect([f.k.injectEvents(f.at), entry(), window()]).toEqual([1, info(2, TYPE.NMI), false]);
+    expect(read(F.GUEST_INTERRUPTIBILITY)).toBe(0n);
+  });
+
+  test("leaves no blocking behind when the vCPU comes back to a CPU after its IRET", () => {
+    f.vcpu.nmiServed = 1;
+    f.fields.set(F.GUEST_INTERRUPTIBILITY, 8n);
+    f.k.restoreNmi(f.at);
+    expect(read(F.GUEST_INTERRUPTIBILITY)).toBe(8n);
+    f.fields.set(F.GUEST_INTERRUPTIBILITY, 0n); // the IRET
+    f.k.restoreNmi(f.at);
+    f.fields.set(F.GUEST_INTERRUPTIBILITY, 9n);
+    f.k.restoreNmi(f.at);
+    expect([read(F.GUEST_INTERRUPTIBILITY), f.vcpu.nmiServed]).toEqual([1n, 0]);
   });
 
   test("that comes while one is served is held, alone; with the next one it is delivered", () => {
