@@ -141,6 +141,20 @@ test.runIf(LONG)(
 );
 
 test.runIf(LONG)(
+  "two guests with two vCPUs each on two CPUs",
+  async () => {
+    const names = ["left", "right"];
+    const guests = names.map((name): Guest => ({ name, file: "bzImage", cpus: 2, selftest: "selftest" }));
+    const { serial } = await runLinux(guests, { cpus: 2, timeoutTicks: 30_000_000_000, timeoutSeconds: 30 * 60 });
+    for (const name of names) {
+      expect(linesOf(serial, name).map((line) => line.text)).toContain("selftest: 8 ok, 0 not ok");
+      expect(ending(serial, name)).toBe("ended: powered off, code 0");
+    }
+  },
+  40 * MINUTE,
+);
+
+test.runIf(LONG)(
   "four guests on two CPUs",
   async () => {
     const names = ["one", "two", "three", "four"];
