@@ -12,7 +12,8 @@ import { Vm, vcpuOf } from "../vcpu/vm";
 import { UART_PORT } from "../vdev/vuart";
 import { LapicReg } from "../virq/lapicreg";
 import { mmioWrite, vlapicOf } from "../virq/vlapic";
-import { writePic } from "../virq/vpic";
+import { IRQ_SCI } from "../virq/line";
+import { writeElcr, writePic } from "../virq/vpic";
 import { writePit } from "../virq/vpit";
 import { CONVENTIONAL_END } from "./place";
 
@@ -20,6 +21,7 @@ const SEGMENT: u32 = 0xf000_0000;
 const TICK: u32 = 0xfea5;
 const RETURN: u32 = 0xff53;
 const BIOS_DATA: u64 = 0x400;
+const ELCR_SLAVE: u32 = 0x4d1;
 
 // biome-ignore format: a line is an instruction
 const TICK_CODE: usize = memory.data<u8>([
@@ -65,7 +67,6 @@ export function leaveFirmware(vm: Vm): void {
   putBiosData();
   startPic(vm);
   startTick(vm);
-  openVirtualWire(vm);
 }
 
 function putVectors(): void {
@@ -113,10 +114,14 @@ function startTick(vm: Vm): void {
   writePit(vm, 0x40, 0);
 }
 
-/** The first vCPU's APIC passes the 8259s on by LINT0, and NMIs by LINT1. */
-function openVirtualWire(vm: Vm): void {
+/**
+ * For every protocol: the first vCPU's APIC passes the 8259s on by LINT0, and NMIs by LINT1, and the ACPI interrupt is level-triggered.
+ * A system that never touches the APIC (`nolapic`) lives by that.
+ */
+export function wireInterrupts(vm: Vm): void {
   const v = vlapicOf(vcpuOf(vm, 0));
   mmioWrite(v, LapicReg.SVR, 4, 0x10f);
   mmioWrite(v, LapicReg.LVT_LINT0, 4, 0x700);
   mmioWrite(v, LapicReg.LVT_LINT1, 4, 0x400);
+  writeElcr(vm, ELCR_SLAVE, 1 << (IRQ_SCI - 8));
 }

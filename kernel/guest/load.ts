@@ -8,7 +8,7 @@ import { writeAcpi } from "./acpi";
 import { isBzImage, loadBzImage } from "./bzimage";
 import { Choice, GuestConfig, Protocol } from "./config";
 import { isElf } from "./elf";
-import { leaveFirmware } from "./firmware";
+import { leaveFirmware, wireInterrupts } from "./firmware";
 import { isBootSector, loadFlat } from "./flat";
 import { Image } from "./image";
 import { findMultiboot, loadMultiboot } from "./multiboot";
@@ -24,6 +24,7 @@ export function loadGuest(vm: Vm, config: GuestConfig): Status {
   const protocol = config.protocol ? config.protocol : detect(plan);
   if (!protocol) return refuse(plan, "the file is no bzImage, no PVH or multiboot kernel and no boot sector");
   vm.bootProtocol = protocol;
+  wireInterrupts(vm);
   if (protocol == Protocol.MULTIBOOT || protocol == Protocol.FLAT) leaveFirmware(vm);
   plan.rsdp = writeAcpi(vm);
   return loadAs(plan, protocol);

@@ -168,6 +168,40 @@ test.runIf(LONG)(
   60 * MINUTE,
 );
 
+/** Interrupt controllers and clocks that Linux takes when it must: what it is told, and the clock that it then names. */
+const OLDER: Record<string, { options: string; clock: string }> = {
+  xapic: { options: "nox2apic lapic=notscdeadline", clock: "tsc" },
+  pic: { options: "nolapic noapic no-kvmclock clocksource=acpi_pm", clock: "acpi_pm" },
+  jiffies: { options: "no-kvmclock clocksource=jiffies nohz=off highres=off", clock: "jiffies" },
+};
+
+test.runIf(LONG)(
+  "the memory-mapped APIC with its counting timer, 8259s with the 8254, and a clock of ticks, side by side",
+  async () => {
+    const { serial, exit } = await runLinux([], {
+      timeoutTicks: 20_000_000_000,
+      timeoutSeconds: 30 * 60,
+      modules: Object.entries(OLDER).flatMap(([name, { options }]) => [
+        { file: linux.bzImage, string: `guest=${name} memory=128M cmdline=${CMDLINE} ${options} cpus=1 selftest` },
+        { file: linux.initrd, string: `initrd=${name}` },
+      ]),
+    });
+    expect(exit).toBe("ended");
+    for (const [name, { clock }] of Object.entries(OLDER)) {
+      const texts = linesOf(serial, name).map((line) => line.text);
+      const passed = texts.flatMap((text) => /^ok (\w+)/.exec(text)?.[1] ?? []);
+      // The length of sleeps is judged where a guest is alone; Linux itself warns about `nolapic`.
+      const wanted = CHECKS.filter((check) => !["sleep", "kernellog"].includes(check));
+      expect(passed, `${name}\n${texts.join("\n")}`).toEqual(expect.arrayContaining(wanted));
+      expect(texts).toContain(`ok clocksource ${clock}`);
+      const warnings = texts.filter((text) => /^<[0-4]>/.test(text) && !text.includes("boot CPU (#0) not listed"));
+      expect(warnings, name).toEqual([]);
+      expect(ending(serial, name)).toBe("ended: powered off, code 0");
+    }
+  },
+  40 * MINUTE,
+);
+
 const words = ["apicv", "vpid", "unrestricted"];
 for (let bits = 0; LONG && bits < 1 << words.length; bits++) {
   const append = words.map((word, i) => `${word}=${bits & (1 << i) ? "off" : "auto"}`).join(" ");

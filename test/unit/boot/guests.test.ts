@@ -342,6 +342,9 @@ test.each(["", "without=unrestricted"])(
         expect(cpu.rip).toBe(0x20_0200n);
         const root = Number(cpu.read(F.GUEST_CR3));
         expect(cpu.peek(root) & 1n).toBe(1n);
+        expect([0xf0, 0x350, 0x360].map((offset) => cpu.apic(offset))).toEqual([0x10f, 0x700, 0x400]); // virtual wire
+        yield instruction(EXIT.IO, 1, { qualification: BigInt((0x4d1 << 16) | 8) });
+        expect(cpu.get(R.RAX) & 0xffn).toBe(2n); // ELCR: the ACPI interrupt is level-triggered
         yield* idle(cpu);
       },
       { kernel, words: `memory=8M ${without}` },

@@ -8,6 +8,6 @@ export { createPlatform } from "../../../kernel/vdev/platform";
 export { bootInfo, moduleAt } from "../../../drivers/bootinfo";
 export { writeMap } from "../../../kernel/guest/e820";
 export { portRead } from "../../../kernel/vdev/bus";
-export { expire, nextDeadline } from "../../../kernel/vdev/timers";
+export { serveTimers } from "../../../kernel/vdev/timers";
 export { acknowledgePic, picOutput } from "../../../kernel/virq/vpic";
 export { acceptsExtInt } from "../../../kernel/virq/vlapic";
