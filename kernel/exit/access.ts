@@ -1,12 +1,10 @@
-// Access to guest memory by linear address, on behalf of an instruction that the core executes: the
-// segment's rules, the guest's page tables, then RAM or a device. A fault is queued for the guest and
-// the instruction is given up before it changed anything.
+// The memory operand of an instruction that the core executes: a linear address (segment.ts) goes through the guest's
+// page tables to RAM or a device. A fault is queued for the guest and the instruction is given up before it changed anything.
 
-import { Access, Segment, SegmentState } from "../vcpu/exit";
-import { Vector, queueException } from "../vcpu/event";
+import { Access, SegmentState } from "../vcpu/exit";
 import { Vcpu } from "../vcpu/vcpu";
-import { GuestPaging, isCanonical, Walk } from "../mm/gva";
-import { isLongMode64, readSegment } from "../vendor";
+import { GuestPaging, Walk } from "../mm/gva";
+import { isLongMode64 } from "../vendor";
 import { Alu } from "./alu";
 import { Insn } from "./decode";
 import { exchangeOperandAt, ordinary, readOperandAt, translate, writeOperandAt } from "./linear";
@@ -46,52 +44,12 @@ export function codeOf(vcpu: Vcpu): usize {
   return vcpu.decode + CODE;
 }
 
-function pagingOf(vcpu: Vcpu): GuestPaging {
+export function segmentOf(vcpu: Vcpu): SegmentState {
+  return changetype<SegmentState>(vcpu.decode + SEGMENT);
+}
+export function pagingOf(vcpu: Vcpu): GuestPaging {
   return changetype<GuestPaging>(vcpu.paging);
 }
-
-// ---- Segments
-
-/**
- * Linear address of `bytes` bytes at segment:offset, with the checks of the current mode. False: #GP or
- * #SS is queued. `offset` has been cut to the address size already.
- */
-export function linearAddress(vcpu: Vcpu, segment: u32, offset: u64, bytes: u32, write: bool, long: bool): bool {
-  const operand = operandOf(vcpu);
-  const state = changetype<SegmentState>(vcpu.decode + SEGMENT);
-  if (long) {
-    let address = offset;
-    if (segment >= <u32>Segment.FS) {
-      readSegment(segment, state);
-      address += state.base;
-    }
-    operand.value = address;
-    if (isCanonical(pagingOf(vcpu), address)) return true;
-    return refuse(vcpu, segment);
-  }
-  readSegment(segment, state);
-  operand.value = (state.base + offset) & 0xffff_ffff;
-  return checkLimit(state, offset, bytes, write) || refuse(vcpu, segment);
-}
-
-/** #SS for the stack segment, #GP for the others; always false. */
-function refuse(vcpu: Vcpu, segment: u32): bool {
-  queueException(vcpu, segment == Segment.SS ? Vector.SS : Vector.GP, 0);
-  return false;
-}
-
-/** Type and limit of a data access outside of 64-bit mode. SDM Vol. 3, "Limit Checking", "Type Checking". */
-function checkLimit(state: SegmentState, offset: u64, bytes: u32, write: bool): bool {
-  if ((state.access & UNUSABLE) != 0) return false;
-  const code = (state.access & 8) != 0;
-  if (write ? code || (state.access & 2) == 0 : code && (state.access & 2) == 0) return false;
-  const last = offset + bytes - 1;
-  const top: u64 = (state.access & BIG) != 0 ? 0xffff_ffff : 0xffff;
-  if (!code && (state.access & 4) != 0) return offset > <u64>state.limit && last <= top; // expand-down
-  return last <= <u64>state.limit;
-}
-const UNUSABLE: u32 = 0x10000;
-const BIG: u32 = 0x4000;
 
 // ---- Memory operands
 

@@ -7,19 +7,9 @@ import { queueException, Vector } from "../vcpu/event";
 import { Segment } from "../vcpu/exit";
 import { Gpr, gpr, setGpr, Vcpu } from "../vcpu/vcpu";
 import { codeSizeLog2, isLongMode64, readGpr, readRflags, readSelector, skip, writeGpr, writeRflags } from "../vendor";
-import {
-  aluOf,
-  codeOf,
-  exchangeOperand,
-  isExitOperand,
-  linearAddress,
-  loadOperand,
-  Operand,
-  operandOf,
-  storeOperand,
-  translateOperand,
-} from "./access";
+import { aluOf, codeOf, exchangeOperand, isExitOperand, loadOperand, Operand, operandOf, storeOperand } from "./access";
 import { codeMemoOf, fetchInstruction } from "./fetch";
+import { findOperand } from "./segment";
 import { readOperandAt, readPaging, writeOperandAt } from "./linear";
 import { effectiveAddress, registerOperand, setRegisterOperand, setSized, source } from "./operand";
 import { insnIn, keep, placeFor, recall } from "./recent";
@@ -125,7 +115,7 @@ function runOnce(vcpu: Vcpu, insn: Insn, long: bool): Emulated {
   if (insn.kind == Kind.VECTOR) return moveVector(vcpu, insn, long) ? skipOver(insn) : Emulated.DONE;
   if (usesStack(insn.kind)) return runStack(vcpu, insn, long);
   if (usesDescriptors(insn.kind)) return runDescriptor(vcpu, insn, long);
-  if (insn.kind != Kind.NOP && !findOperand(vcpu, insn, long)) return Emulated.DONE;
+  if (insn.kind != Kind.NOP && !findMemory(vcpu, insn, long)) return Emulated.DONE;
   if (insn.kind != Kind.NOP && !execute(vcpu, insn)) return Emulated.DONE;
   if (changesFlags(insn.kind)) writeRflags(aluOf(vcpu).flags);
   return skipOver(insn);
@@ -143,11 +133,10 @@ function changesFlags(kind: u32): bool {
 
 // ---- Operands
 
-/** Checks and translates the memory operand. False: a fault is queued. */
-function findOperand(vcpu: Vcpu, insn: Insn, long: bool): bool {
-  const write = writesMemory(insn);
-  if (!linearAddress(vcpu, insn.segment, effectiveAddress(vcpu, insn), insn.memoryBytes, write, long)) return false;
-  return translateOperand(vcpu, operandOf(vcpu).value, insn.memoryBytes, write);
+/** The operand that ModRM names. False: a fault is queued. */
+function findMemory(vcpu: Vcpu, insn: Insn, long: bool): bool {
+  const offset = effectiveAddress(vcpu, insn);
+  return findOperand(vcpu, insn.segment, offset, insn.memoryBytes, writesMemory(insn), long);
 }
 
 function writesMemory(insn: Insn): bool {
@@ -434,8 +423,7 @@ function destination(vcpu: Vcpu, insn: Insn, value: u64, long: bool): bool {
 
 function findElement(vcpu: Vcpu, insn: Insn, segment: u32, register: u32, write: bool, long: bool): bool {
   const offset = readGpr(vcpu, register) & maskOf(insn.addressBytes);
-  if (!linearAddress(vcpu, segment, offset, insn.bytes, write, long)) return false;
-  return translateOperand(vcpu, operandOf(vcpu).value, insn.bytes, write);
+  return findOperand(vcpu, segment, offset, insn.bytes, write, long);
 }
 
 function step(vcpu: Vcpu, insn: Insn, register: u32): void {

@@ -18,11 +18,6 @@ export function raiseGpSelector(vcpu: Vcpu, selector: u32): void {
   queueException(vcpu, Vector.GP, selector & 0xfffc);
 }
 
-/** #SS(0). */
-export function raiseSs(vcpu: Vcpu): void {
-  queueException(vcpu, Vector.SS, 0);
-}
-
 export function raisePf(vcpu: Vcpu, gva: u64, error: u32): void {
   queuePageFault(vcpu, gva, error);
 }

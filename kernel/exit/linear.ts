@@ -82,7 +82,7 @@ export function writeLinear(vcpu: Vcpu, gva: u64, ptr: usize, bytes: u32, access
 }
 
 /** True if `bytes` (at most a page) at `gva` could be written; else the fault is queued. */
-export function probeWrite(vcpu: Vcpu, gva: u64, bytes: u32, access: u32): bool {
+function probeWrite(vcpu: Vcpu, gva: u64, bytes: u32, access: u32): bool {
   const step = inPage(gva, bytes);
   if (step == bytes) return true; // a single page faults before it changes anything
   return translate(vcpu, gva, access | Walk.WRITE) && translate(vcpu, gva + step, access | Walk.WRITE);
@@ -120,14 +120,14 @@ function chunk(gpa: u64, bytes: u32): u32 {
   return 1;
 }
 
-export function storeBytes(ptr: usize, bytes: u32, value: u64): void {
+function storeBytes(ptr: usize, bytes: u32, value: u64): void {
   if (bytes == 8) store<u64>(ptr, value);
   else if (bytes == 4) store<u32>(ptr, <u32>value);
   else if (bytes == 2) store<u16>(ptr, <u16>value);
   else store<u8>(ptr, <u8>value);
 }
 
-export function loadBytes(ptr: usize, bytes: u32): u64 {
+function loadBytes(ptr: usize, bytes: u32): u64 {
   if (bytes == 8) return load<u64>(ptr);
   if (bytes == 4) return load<u32>(ptr);
   if (bytes == 2) return load<u16>(ptr);
@@ -135,29 +135,6 @@ export function loadBytes(ptr: usize, bytes: u32): u64 {
 }
 
 // ---- Operands of 1, 2, 4 or 8 bytes, the common case without a buffer
-
-/** Reads an operand; the value is in Vcpu.operand. False: a fault is queued. */
-export function readOperand(vcpu: Vcpu, gva: u64, bytes: u32, access: u32): bool {
-  if (inPage(gva, bytes) != bytes) {
-    if (!readLinear(vcpu, gva, vcpu.scratch, bytes, access)) return false;
-    vcpu.operand = loadBytes(vcpu.scratch, bytes);
-    return true;
-  }
-  if (!translate(vcpu, gva, access)) return false;
-  vcpu.operand = readOperandAt(vcpu, changetype<GuestPaging>(vcpu.paging).gpa, bytes);
-  return true;
-}
-
-/** Writes an operand. False: a fault is queued and nothing was written. */
-export function writeOperand(vcpu: Vcpu, gva: u64, bytes: u32, value: u64, access: u32): bool {
-  if (inPage(gva, bytes) != bytes) {
-    storeBytes(vcpu.scratch, bytes, value);
-    return writeLinear(vcpu, gva, vcpu.scratch, bytes, access);
-  }
-  if (!translate(vcpu, gva, access | Walk.WRITE)) return false;
-  writeOperandAt(vcpu, changetype<GuestPaging>(vcpu.paging).gpa, bytes, value);
-  return true;
-}
 
 /** An operand within one page, at its guest-physical address: memory, else a device. */
 export function readOperandAt(vcpu: Vcpu, gpa: u64, bytes: u32): u64 {

@@ -17,7 +17,7 @@ import {
   writeRip,
   writeSegment,
 } from "../vendor";
-import { linearAddress, loadOperand, loadPart, operandOf, storeOperand, translateOperand } from "./access";
+import { loadOperand, loadPart, storeOperand } from "./access";
 import { maskOf } from "./alu";
 import { Insn, Kind } from "./decode";
 import {
@@ -35,6 +35,7 @@ import {
 } from "./descriptor";
 import { Emulated } from "./emulated";
 import { effectiveAddress } from "./operand";
+import { findOperand } from "./segment";
 
 const CR0_PE: u64 = 1 << 0;
 const CR4_UMIP: u64 = 1 << 11;
@@ -57,7 +58,8 @@ export function runDescriptor(vcpu: Vcpu, insn: Insn, long: bool): Emulated {
   }
   const write = insn.kind == Kind.STORE_SYSTEM;
   if (write && (readCr4() & CR4_UMIP) != 0 && readCpl() != 0) return fault(vcpu, Vector.GP);
-  if (!findOperand(vcpu, insn, write, long)) return Emulated.DONE;
+  if (!findOperand(vcpu, insn.segment, effectiveAddress(vcpu, insn), insn.memoryBytes, write, long))
+    return Emulated.DONE;
   if (insn.kind == Kind.JMP_FAR) return jumpFar(vcpu, insn, long);
   if (execute(vcpu, insn, long)) finish(insn);
   return Emulated.DONE;
@@ -66,11 +68,6 @@ export function runDescriptor(vcpu: Vcpu, insn: Insn, long: bool): Emulated {
 function fault(vcpu: Vcpu, vector: u32): Emulated {
   queueException(vcpu, vector, 0);
   return Emulated.DONE;
-}
-
-function findOperand(vcpu: Vcpu, insn: Insn, write: bool, long: bool): bool {
-  if (!linearAddress(vcpu, insn.segment, effectiveAddress(vcpu, insn), insn.memoryBytes, write, long)) return false;
-  return translateOperand(vcpu, operandOf(vcpu).value, insn.memoryBytes, write);
 }
 
 /** Protected mode proper, where selectors name descriptors. */

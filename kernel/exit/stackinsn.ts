@@ -17,11 +17,12 @@ import {
   writeRip,
   writeRsp,
 } from "../vendor";
-import { linearAddress, loadOperand, operandOf, storeOperand, translateOperand } from "./access";
+import { loadOperand, storeOperand } from "./access";
 import { maskOf } from "./alu";
 import { Form, Insn, Kind } from "./decode";
 import { Emulated } from "./emulated";
 import { effectiveAddress, setSized } from "./operand";
+import { findOperand } from "./segment";
 
 export function usesStack(kind: u32): bool {
   switch (kind) {
@@ -85,8 +86,7 @@ function movePointer(to: u64, long: bool): void {
 }
 
 function findStack(vcpu: Vcpu, offset: u64, bytes: u32, write: bool, long: bool): bool {
-  if (!linearAddress(vcpu, Segment.SS, offset & stackMask(long), bytes, write, long)) return false;
-  return translateOperand(vcpu, operandOf(vcpu).value, bytes, write);
+  return findOperand(vcpu, Segment.SS, offset & stackMask(long), bytes, write, long);
 }
 
 function push(vcpu: Vcpu, value: u64, bytes: u32, long: bool): bool {
@@ -125,8 +125,7 @@ function loadSource(vcpu: Vcpu, insn: Insn, long: bool): bool {
 }
 
 function findMemory(vcpu: Vcpu, insn: Insn, bytes: u32, write: bool, long: bool): bool {
-  if (!linearAddress(vcpu, insn.segment, effectiveAddress(vcpu, insn), bytes, write, long)) return false;
-  return translateOperand(vcpu, operandOf(vcpu).value, bytes, write);
+  return findOperand(vcpu, insn.segment, effectiveAddress(vcpu, insn), bytes, write, long);
 }
 
 /** In ModRM, or in the opcode. */

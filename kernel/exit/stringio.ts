@@ -2,26 +2,17 @@
 // transfer stays interruptible: RIP moves on only when RCX has reached zero.
 // Intel SDM Vol. 3, "VM-Exit Instruction-Information Field as Used for INS and OUTS".
 
-import { Walk } from "../mm/gva";
-import { PortAccess, Segment, SegmentBit } from "../vcpu/exit";
-import { Gpr, gpr, setGpr, Vcpu } from "../vcpu/vcpu";
-import {
-  advance,
-  codeSizeLog2,
-  hasStringInfo,
-  readInstructionInfo,
-  readRflags,
-  readSegmentAccess,
-  readSegmentBase,
-  readSegmentLimit,
-} from "../vendor";
+import { PortAccess, Segment } from "../vcpu/exit";
+import { Gpr, gpr, Vcpu } from "../vcpu/vcpu";
+import { advance, codeSizeLog2, hasStringInfo, readInstructionInfo, readRflags } from "../vendor";
 import { portRead, portWrite } from "../vdev/bus";
-import { codeOf, insnOf } from "./access";
+import { codeOf, insnOf, loadOperand, storeOperand } from "./access";
+import { maskOf } from "./alu";
 import { decode } from "./decode";
 import { fetchInstruction } from "./fetch";
-import { raiseGp, raiseSs } from "./fault";
-import { merge } from "./io";
-import { is64, ordinary, readOperand, readPaging, translate, writeOperand } from "./linear";
+import { is64, readPaging } from "./linear";
+import { setSized } from "./operand";
+import { findOperand } from "./segment";
 
 const DF: u64 = 1 << 10;
 const MAX_ELEMENTS: u64 = 1024;
@@ -51,71 +42,22 @@ function transfer(vcpu: Vcpu, port: u32, access: u32, segment: u32, index: u32, 
   const rep = (access & PortAccess.REP) != 0;
   const bytes = access & PortAccess.SIZE_MASK;
   const step: u64 = (readRflags() & DF) != 0 ? -(<u64>bytes) : <u64>bytes;
-  let left = rep ? maskTo(gpr(vcpu, Gpr.RCX), addressBytes) : 1;
+  const mask = maskOf(addressBytes);
+  let left = rep ? gpr(vcpu, Gpr.RCX) & mask : 1;
   for (let moved: u64 = 0; left != 0 && moved < MAX_ELEMENTS; moved++) {
-    const offset = maskTo(gpr(vcpu, index), addressBytes);
+    const offset = gpr(vcpu, index) & mask;
     if (!element(vcpu, port, (access & PortAccess.IN) != 0, segment, offset, bytes)) return false;
-    setGpr(vcpu, index, mergeAddress(gpr(vcpu, index), offset + step, addressBytes));
+    setSized(vcpu, index, addressBytes, offset + step);
     left--;
-    if (rep) setGpr(vcpu, Gpr.RCX, mergeAddress(gpr(vcpu, Gpr.RCX), left, addressBytes));
+    if (rep) setSized(vcpu, Gpr.RCX, addressBytes, left);
   }
   return left == 0;
 }
 
 /** One element. INS checks its destination before the port is read: a device's byte is never lost to a fault. */
 function element(vcpu: Vcpu, port: u32, input: bool, segment: u32, offset: u64, bytes: u32): bool {
-  if (!checkSegment(vcpu, segment, offset, bytes, input)) return false;
-  const gva = linearOf(segment, offset);
-  if (!input) {
-    if (!readOperand(vcpu, gva, bytes, ordinary(Walk.READ))) return false;
-    portWrite(vcpu, port, bytes, <u32>vcpu.operand);
-    return true;
-  }
-  const access = ordinary(Walk.READ);
-  if (!translateRange(vcpu, gva, bytes, access | Walk.WRITE)) return false;
-  return writeOperand(vcpu, gva, bytes, portRead(vcpu, port, bytes), access);
-}
-
-function translateRange(vcpu: Vcpu, gva: u64, bytes: u32, access: u32): bool {
-  if (!translate(vcpu, gva, access)) return false;
-  const last = gva + bytes - 1;
-  return ((gva ^ last) & ~(<u64>0xfff)) == 0 || translate(vcpu, last & ~(<u64>0xfff), access);
-}
-
-export function linearOf(segment: u32, offset: u64): u64 {
-  if (!is64()) return (offset + readSegmentBase(segment)) & 0xffff_ffff;
-  return segment >= <u32>Segment.FS ? offset + readSegmentBase(segment) : offset;
-}
-
-/**
- * Segment checks of a memory operand outside 64-bit mode: usable, readable or writable, within the limit.
- * False: #SS or #GP is queued. Intel SDM Vol. 3, "Limit Checking" and "Type Checking".
- */
-export function checkSegment(vcpu: Vcpu, segment: u32, offset: u64, bytes: u32, write: bool): bool {
-  if (is64() || segmentAllows(segment, offset, bytes, write)) return true;
-  if (segment == Segment.SS) raiseSs(vcpu);
-  else raiseGp(vcpu);
-  return false;
-}
-
-function segmentAllows(segment: u32, offset: u64, bytes: u32, write: bool): bool {
-  const access = readSegmentAccess(segment);
-  if ((access & SegmentBit.UNUSABLE) != 0) return false;
-  const code = (access & 8) != 0;
-  if (write && (code || (access & 2) == 0)) return false;
-  if (!write && code && (access & 2) == 0) return false;
-  const limit = <u64>readSegmentLimit(segment);
-  const last = offset + bytes - 1;
-  if (code || (access & 4) == 0) return last <= limit;
-  const top: u64 = (access & SegmentBit.DEFAULT_BIG) != 0 ? 0xffff_ffff : 0xffff;
-  return offset > limit && last <= top;
-}
-
-export function maskTo(value: u64, bytes: u32): u64 {
-  return bytes == 8 ? value : bytes == 4 ? value & 0xffff_ffff : value & 0xffff;
-}
-
-/** A register written with an address of 2, 4 or 8 bytes. */
-export function mergeAddress(old: u64, value: u64, bytes: u32): u64 {
-  return merge(old, maskTo(value, bytes), bytes);
+  if (!findOperand(vcpu, segment, offset, bytes, input, is64())) return false;
+  if (input) storeOperand(vcpu, portRead(vcpu, port, bytes));
+  else portWrite(vcpu, port, bytes, <u32>loadOperand(vcpu));
+  return true;
 }

@@ -44,8 +44,9 @@ import {
   writeDescriptor,
 } from "./descriptor";
 import { loadPdptes } from "./pdpte";
-import { readLinear, readPaging, writeLinear, writeOperand } from "./linear";
-import { checkSegment, linearOf } from "./stringio";
+import { operandOf } from "./access";
+import { readLinear, readPaging, writeLinear } from "./linear";
+import { linearAddress } from "./segment";
 
 const enum Source {
   CALL = 0,
@@ -250,7 +251,8 @@ function pushError(vcpu: Vcpu, error: u32): void {
   const bytes: u32 = wide ? 4 : 2;
   const mask: u64 = (readSegmentAccess(Segment.SS) & SegmentBit.DEFAULT_BIG) != 0 ? 0xffff_ffff : 0xffff;
   const sp = (readRsp() - bytes) & mask;
-  if (!checkSegment(vcpu, Segment.SS, sp, bytes, true)) return;
-  if (!writeOperand(vcpu, linearOf(Segment.SS, sp), bytes, error, SYSTEM_ACCESS)) return;
+  if (!linearAddress(vcpu, Segment.SS, sp, bytes, true, false)) return;
+  store<u32>(vcpu.scratch, error);
+  if (!writeLinear(vcpu, operandOf(vcpu).value, vcpu.scratch, bytes, SYSTEM_ACCESS)) return;
   writeRsp((readRsp() & ~mask) | sp);
 }

@@ -5,10 +5,11 @@
 import { queueException, Vector } from "../vcpu/event";
 import { Vcpu } from "../vcpu/vcpu";
 import { hostXcr0, loadVector, readCr0, readCr4, readRflags, storeVector, vectorOffset } from "../vendor";
-import { linearAddress, loadPart, operandOf, storePart, translateOperand } from "./access";
+import { loadPart, operandOf, storePart, translateOperand } from "./access";
 import { Form, Insn } from "./decode";
 import { Part } from "./decodevector";
 import { effectiveAddress } from "./operand";
+import { linearAddress } from "./segment";
 
 const CR0_PE: u64 = 1 << 0;
 const CR0_EM: u64 = 1 << 2;

@@ -144,7 +144,7 @@ export class Vcpu {
   paging: usize; // GuestPaging (mm/gva) of the last readPaging()
   codeMemo: usize; // WalkMemo (mm/walkmemo) of the instruction's page
   recent: usize; // exit/recent's table of decoded instructions
-  operand: u64; // value of the last readOperand()
+  operand: u64; // a value on its way from one step of a handler to the next
 
   // Accounting
   exits: u64;

@@ -150,6 +150,7 @@ function tables(cpu: Vcpu): void {
   for (const [i, row] of rows.entries()) cpu.poke(GDT + 8 + 8 * i, row);
   cpu.write(GDTR.base, GDT);
   cpu.write(GDTR.limit, 8 * rows.length + 7);
+  setSegment(cpu, Seg.LDTR, 0, 0n, 0, 0x10000);
 }
 
 test("MOV to a segment register loads what its descriptor says, or faults as the manual does", async () => {
