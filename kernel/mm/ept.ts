@@ -142,18 +142,35 @@ export function mapEpt(vm: u32, root: u64, gpa: u64, hpa: u64, bytes: u64, acces
   if (((gpa | hpa | bytes) & 0xfff) != 0 || gpa > EPT_LIMIT || bytes > EPT_LIMIT - gpa) return Status.BAD_ADDRESS;
   if (!legal(access)) return Status.BAD_ARGUMENT;
   if (bytes != 0 && !isOwned(hpa, bytes, Owner.VM_FIRST + vm)) return Status.WRONG_OWNER;
-  let tables: u32 = 0;
+  const tables = throughLeaves(root, gpa, hpa, bytes, limit, COUNTING, 0);
+  if (tables == CLASH) return Status.BUSY;
+  const reserve = takeTables(<u32>tables);
+  if (tables != 0 && reserve == 0) return Status.NO_MEMORY;
+  throughLeaves(root, gpa, hpa, bytes, limit, access, reserve);
+  return Status.OK;
+}
+
+/** Instead of rights: nothing is installed. */
+const COUNTING: u32 = 0;
+
+/**
+ * Goes through the range by the largest leaves that fit. COUNTING: returns how many tables they lack, or CLASH. With
+ * rights: installs them, with tables from `chain`; returns what is left of it.
+ */
+function throughLeaves(root: u64, gpa: u64, hpa: u64, bytes: u64, limit: u32, access: u32, chain: u64): u64 {
+  let carried = chain; // the count, or the rest of the chain
   for (let done: u64 = 0; done < bytes; ) {
-    const log2 = fitting(gpa + done, hpa + done, bytes - done, limit);
-    const missing = missingTables(root, gpa, gpa + done, levelOf(log2));
-    if (missing == CLASH) return Status.BUSY;
-    tables += missing;
+    const at = gpa + done;
+    const log2 = fitting(at, hpa + done, bytes - done, limit);
+    if (access != COUNTING) carried = install(root, at, levelOf(log2), leafFor(hpa + done, log2, access), carried);
+    else {
+      const missing = missingTables(root, gpa, at, levelOf(log2));
+      if (missing == CLASH) return CLASH;
+      carried += missing;
+    }
     done += (<u64>1) << log2;
   }
-  const reserve = takeTables(tables);
-  if (tables != 0 && reserve == 0) return Status.NO_MEMORY;
-  commit(root, gpa, hpa, bytes, access, limit, reserve);
-  return Status.OK;
+  return carried;
 }
 
 const CLASH: u32 = 0xffff_ffff;
@@ -210,16 +227,6 @@ function freeTables(chain: u64): void {
     const next = readEntry(frame);
     freeRun(frame, 12, Owner.TABLE);
     frame = next;
-  }
-}
-
-/** Installs what mapEpt() has checked, with the tables that it has taken. */
-function commit(root: u64, gpa: u64, hpa: u64, bytes: u64, access: u32, limit: u32, reserve: u64): void {
-  let chain = reserve;
-  for (let done: u64 = 0; done < bytes; ) {
-    const log2 = fitting(gpa + done, hpa + done, bytes - done, limit);
-    chain = install(root, gpa + done, levelOf(log2), leafFor(hpa + done, log2, access), chain);
-    done += (<u64>1) << log2;
   }
 }
 
