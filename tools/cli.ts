@@ -14,6 +14,15 @@ function integer(text: string): number {
   return Number(text);
 }
 
+/** A number within what a machine can have. */
+function between(least: number, most: number, unit: string): (text: string) => number {
+  return (text) => {
+    const value = integer(text);
+    if (value < least || value > most) throw new InvalidArgumentError(`${least} to ${most} ${unit} are possible`);
+    return value;
+  };
+}
+
 function collect<T>(parse: (text: string) => T): (text: string, before: T[] | undefined) => T[] {
   return (text, before) => [...(before ?? []), parse(text)];
 }
@@ -63,8 +72,8 @@ program
   .addOption(new Option("--on <machine>", "where to run").choices(MACHINES))
   .addOption(new Option("--media <media>", "how the image is loaded").choices(MEDIA))
   .option("--iso <file>", "boot this ISO instead of the image just built")
-  .option("--cpus <n>", "processors", integer)
-  .option("--memory <MiB>", "memory", integer)
+  .option("--cpus <n>", "processors", between(1, 256, "processors"))
+  .option("--memory <MiB>", "memory", between(32, 16 << 20, "MiB"))
   .option("--model <cpu>", "CPU model, in the emulator's words")
   .addOption(new Option("--chipset <type>", "QEMU's machine type").choices(["pc", "q35"]))
   .option("--uefi", "boot by UEFI firmware (QEMU)")

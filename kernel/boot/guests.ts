@@ -11,7 +11,7 @@ import * as log from "../lib/log";
 import { Status } from "../lib/status";
 import { mapFirmware } from "../mm/hostmap";
 import { configAt, GuestConfig, guestModuleAt } from "../guest/config";
-import { countGuests, describeGuests } from "../guest/describe";
+import { countComplaints, countGuests, describeGuests } from "../guest/describe";
 import { enterGuest } from "../guest/entry";
 import { loadGuest, reportGuest, startsInRealMode, wantsTestPorts } from "../guest/load";
 import { buildMsrPolicy } from "../exit/msrpolicy";
@@ -52,6 +52,7 @@ export function startGuests(): void {
   if (!enableHere()) return;
   enableOthers();
   describeGuests();
+  store<u32>(tally, countComplaints(), 4); // a guest that is left out did not end well
   startRest();
 }
 
@@ -59,7 +60,7 @@ export function startGuests(): void {
 export function startRest(): void {
   const count = countGuests();
   for (let index = nextUntried(count); index < count; index = nextUntried(count)) make(index);
-  if (count != 0 && load<u32>(tally) == 0) finish();
+  if ((count | countComplaints()) != 0 && load<u32>(tally) == 0) finish();
 }
 
 function make(index: u32): void {

@@ -29,15 +29,22 @@ const MOST_MEMORY: u64 = (<u64>1) << 44;
 const NAME_BYTES: u32 = 32;
 
 let guestCount: u32 = 0; // written at boot
+let complaints: u32 = 0; // [boot CPU only]
 
 /** Number of guests that the modules describe; configAt has them. */
 export function countGuests(): u32 {
   return guestCount;
 }
 
+/** Number of module strings that describeGuests() could not follow. */
+export function countComplaints(): u32 {
+  return complaints;
+}
+
 /** Reads all module strings. A guest whose description is wrong is left out, with one line that says why. */
 export function describeGuests(): void {
   guestCount = 0;
+  complaints = 0;
   for (let i: u32 = 0; i < bootInfo().moduleCount; i++) describeKernel(moduleAt(i));
   for (let i: u32 = 0; i < bootInfo().moduleCount; i++) describeModule(moduleAt(i));
 }
@@ -91,6 +98,7 @@ function find(module: BootModule, name: string): bool {
 // ---- Complaints
 
 function complain(module: BootModule, reason: string): bool {
+  complaints++;
   const word = changetype<Word>(theWord);
   log.begin(log.Level.ERROR, "guest");
   log.str("a guest is left out: ");

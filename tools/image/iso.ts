@@ -11,7 +11,7 @@ import { basename, join } from "node:path";
 import { promisify } from "node:util";
 import { ROOT } from "../paths.ts";
 import type { BootModule } from "../run/options.ts";
-import { checkModules } from "./modules.ts";
+import { checkFiles, checkModules } from "./modules.ts";
 
 const run = promisify(execFile);
 
@@ -54,6 +54,7 @@ export function grubConfig(contents: MediaContents, moduleNames: string[]): stri
 /** Lays out the tree of a medium in `folder`. */
 async function layOut(contents: MediaContents, folder: string): Promise<void> {
   checkModules(contents.modules ?? [], contents.append);
+  checkFiles(contents.modules ?? []);
   await mkdir(join(folder, "boot/grub"), { recursive: true });
   await mkdir(join(folder, "boot/modules"), { recursive: true });
   // Loaders need no debug information.

@@ -1,5 +1,6 @@
 /** What the image takes of boot modules' strings (drivers/bootinfo.ts), checked where a medium is made: a loader would not tell. */
 
+import { statSync } from "node:fs";
 import type { BootModule } from "../run/options.ts";
 
 /** Bytes of one string without its NUL, and of all with theirs and 8 bytes of slack each; the host's own take the rest of 64 KiB. */
@@ -23,4 +24,11 @@ export function checkModules(modules: BootModule[], append = ""): void {
   }
   if (together > MOST_TOGETHER)
     throw new Error(`the strings of the boot modules have ${together} bytes together: ${MOST_TOGETHER} at most`);
+}
+
+/** Throws with one line if the file of a module is not there. */
+export function checkFiles(modules: BootModule[]): void {
+  for (const { file } of modules) {
+    if (!statSync(file, { throwIfNoEntry: false })?.isFile()) throw new Error(`boot module: there is no file ${file}`);
+  }
 }

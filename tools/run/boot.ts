@@ -7,7 +7,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { makeCd, makeHybrid } from "../image/iso.ts";
-import { checkModules } from "../image/modules.ts";
+import { checkFiles, checkModules } from "../image/modules.ts";
 import { judgeBochs, lastTick, planBochs, secondsFor } from "./bochs.ts";
 import { type Emulator, type Exit, startEmulator } from "./child.ts";
 import type { BootModule, BootOptions, BootResult, Ending, Machine } from "./options.ts";
@@ -21,9 +21,10 @@ const ENDINGS: Record<string, Ending> = { success: "ended", failure: "failed", p
 const GRACE_MS = 3000;
 
 export async function boot(given: BootOptions): Promise<BootResult> {
-  const on = given.on ?? (await chooseMachine()).machine;
+  const on = (await chooseMachine(given.on)).machine;
   const options = { ...given, on, elf: resolve(given.elf) };
   checkModules(options.modules ?? [], options.append);
+  checkFiles(options.modules ?? []);
   const scratch = await mkdtemp(join(tmpdir(), "basalt-run-"));
   try {
     return await (on === "bochs" ? bootBochs(options, scratch) : bootQemu(options, scratch));

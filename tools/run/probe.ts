@@ -97,10 +97,12 @@ export interface Choice {
   notes: string[];
 }
 
-/** The first machine of: KVM with nested VMX, Bochs, QEMU. */
-export async function chooseMachine(): Promise<Choice> {
+/** The machine that was asked for, else the first of: KVM with nested VMX, Bochs, QEMU. Throws with one line if there is none. */
+export async function chooseMachine(wanted?: Machine): Promise<Choice> {
+  if (wanted && wanted !== "kvm") return { machine: wanted, notes: [] };
   const kvm = await probeKvm();
   if (kvm.usable) return { machine: "kvm", notes: [] };
+  if (wanted) throw new Error(`--on kvm: ${kvm.reason}`);
   if (await isInstalled("bochs-bin")) return { machine: "bochs", notes: [kvm.reason] };
   if (await isInstalled("qemu-system-x86_64"))
     return { machine: "qemu", notes: [kvm.reason, "Bochs is not installed; QEMU alone emulates no VMX"] };

@@ -34,7 +34,7 @@ export async function runInTerminal(
   mapPath: string | null,
   { consoles = [], progress }: TerminalOptions = {},
 ): Promise<BootResult> {
-  const choice = options.on ? { machine: options.on, notes: [] } : await chooseMachine();
+  const choice = await chooseMachine(options.on);
   for (const note of choice.notes) console.error(`basalt: ${note}`);
   console.error(`basalt: running on ${choice.machine}; Ctrl-A X ends the run`);
   const append = [HOST_OPTIONS[choice.machine], options.append].filter(Boolean).join(" ");

@@ -180,6 +180,13 @@ describe("a guest is refused", () => {
   });
 });
 
+test("a guest whose description is wrong did not end well, and the machine ends if it was the only one", async () => {
+  const { log, entries } = await guest(idle, { words: "memory=1" });
+  expect(entries).toBe(0);
+  expect(log.some((line) => /a guest is left out: .*memory=1/.test(line))).toBe(true);
+  expect(log).toContain("power: ended: failure");
+});
+
 describe("processors", () => {
   const control = (value: (cpu: number) => bigint) => (m: Machine) => {
     m.msrs.set(0x3a, { read: (cpu) => value(cpu.index), write: () => undefined });
