@@ -6,10 +6,13 @@ import type { GuestExit } from "../../fake/vmx.ts";
 import {
   accessField,
   baseField,
+  CR0_SHADOW,
+  CR4_SHADOW,
   clearCr0,
   enterLong,
   enterProtected,
   enterReal,
+  GDTR,
   limitField,
   Seg,
   TABLES,
@@ -430,4 +433,84 @@ test("an event whose delivery touches a device stops the VM", async () => {
     throw new Error("the guest ran on");
   });
   expect(ended).toContain("test ended");
+});
+
+test("an instruction that begins at the end of a page is fetched from both; where the second is not there, from one", async () => {
+  const LAST = 0x40_0000; // the end of what enterLong() maps
+  const far = [0x8b, 0x83, 0, 0, 0, 0]; // mov eax, [rbx + 0]
+  await guest(function* (cpu) {
+    enterLong(cpu);
+    mapDevice(cpu, APIC);
+    cpu.set(R.RBX, VERSION);
+    for (const split of [1, 3, 5]) {
+      cpu.set(R.RAX, 0);
+      run(cpu, far, 0x31_1000 - split);
+      yield violation(VERSION, READ);
+      expect([split, cpu.rip, cpu.get(R.RAX) & 0xffn]).toEqual([split, BigInt(0x31_1000 - split + 6), 0x14n]);
+    }
+    run(cpu, load, LAST - 2);
+    yield violation(VERSION, READ);
+    expect(cpu.rip).toBe(BigInt(LAST));
+    // The rest has gone since: the guest fetches it again, and takes the fault itself.
+    cpu.poke(LAST - 2, far.slice(0, 2));
+    cpu.write(F.GUEST_RIP, LAST - 2);
+    yield violation(VERSION, READ);
+    expect([cpu.injected, cpu.rip]).toEqual([null, BigInt(LAST - 2)]);
+  });
+});
+
+test("with PAE paging the operand goes through the page-directory pointers that the processor holds", async () => {
+  const PDPTE0 = 0x280a;
+  await guest(function* (cpu) {
+    enterProtected(cpu);
+    const directory = TABLES + 0x2000;
+    cpu.poke(directory, 0x87n); // 2 MiB pages: the second page of the space is the first of memory
+    cpu.poke(directory + 8, 0x87n);
+    for (const field of [F.GUEST_CR0, CR0_SHADOW]) cpu.write(field, cpu.read(field) | (1n << 31n));
+    for (const field of [F.GUEST_CR4, CR4_SHADOW]) cpu.write(field, cpu.read(field) | (1n << 5n));
+    cpu.write(PDPTE0, BigInt(directory) | 1n);
+    for (const n of [1, 2, 3]) cpu.write(PDPTE0 + 2 * n, 0);
+    cpu.poke(0x1_0000, save);
+    cpu.write(F.GUEST_RIP, 0x21_0000);
+    cpu.set(R.RBX, 0x22_0000);
+    cpu.set(R.RAX, 0x1234_5678);
+    yield violation(NOWHERE, WRITE);
+    expect([cpu.injected, cpu.rip, cpu.peek(0x2_0000, 4)]).toEqual([null, 0x21_0002n, 0x1234_5678n]);
+    cpu.write(F.GUEST_RIP, 0x21_0000);
+    cpu.set(R.RBX, 0x4000_0000); // its pointer is not present
+    yield violation(NOWHERE, WRITE);
+    expect([cpu.injected?.vector, cpu.m.cpus[0].cr2]).toEqual([14, 0x4000_0000n]);
+  });
+});
+
+test("a descriptor table in a device is read and its accessed flag written there", async () => {
+  const DEVICE = 0xff00_0000; // the memory of the test ports
+  await guest(function* (cpu) {
+    enterLong(cpu);
+    mapDevice(cpu, DEVICE);
+    const put = function* (at: number, value: bigint): Generator<GuestExit, void, void> {
+      cpu.set(R.RBX, at);
+      cpu.set(R.RAX, value);
+      run(cpu, [0x48, ...save]);
+      yield violation(at, WRITE);
+    };
+    const get = function* (at: number): Generator<GuestExit, void, void> {
+      cpu.set(R.RBX, at);
+      run(cpu, [0x48, ...load]);
+      yield violation(at, READ);
+    };
+    // Aligned, and across a boundary of 4 bytes: the bus takes aligned pieces.
+    for (const base of [DEVICE, DEVICE + 0x104]) {
+      yield* put(base + 0x10, 0x00cf_9200_1234_5678n);
+      cpu.write(GDTR.base, base);
+      cpu.write(GDTR.limit, 0x17);
+      cpu.poke(0x30_0000, 0x10n, 2);
+      cpu.set(R.RBX, 0x30_0000);
+      run(cpu, [0x8e, 0x03]); // mov es, [rbx]
+      yield violation(NOWHERE, READ);
+      expect([cpu.injected, cpu.read(baseField(Seg.ES))]).toEqual([null, 0x1234n]);
+      yield* get(base + 0x10);
+      expect(cpu.get(R.RAX)).toBe(0x00cf_9300_1234_5678n);
+    }
+  });
 });
