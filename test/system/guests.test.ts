@@ -84,7 +84,7 @@ test("a reset starts a guest again with zeroed memory", async () => {
 });
 
 test("a real-mode start runs with unrestricted guest and is refused in one line without", async () => {
-  expectPass(await runGuests(["realmode", "halt cmdline=alone"]), ["realmode", "halt"]);
+  expectPass(await runGuests(["realmode", "firmware", "halt cmdline=alone"]), ["realmode", "firmware", "halt"]);
   const old = await runGuests(["realmode", "paging"], { model: "corei5_lynnfield_750" });
   expect(old.serial.match(/realmode.*unrestricted guest/g)).toHaveLength(1);
   expectPass(old, ["paging"]);
