@@ -12,6 +12,8 @@ import {
   readCr4,
   readEfer,
   readRflags,
+  readSegmentAccess,
+  readSegmentLimit,
   readSelector,
   skip,
   writeRip,
@@ -43,6 +45,8 @@ const EFER_LMA: u64 = 1 << 10;
 const RFLAGS_VM: u64 = 1 << 17;
 const BUSY: u64 = (<u64>2) << 40;
 const RPL: u32 = 3;
+/** Present, writable, accessed. */
+const REAL_DATA: u32 = 0x93;
 
 export function usesDescriptors(kind: u32): bool {
   return kind >= <u32>Kind.JMP_FAR && kind <= <u32>Kind.STORE_SYSTEM;
@@ -118,10 +122,13 @@ function loadSegment(vcpu: Vcpu, segment: u32, selector: u32, long: bool): bool 
   return true;
 }
 
-/** Real mode keeps limit and rights; virtual-8086 mode has its own. */
+/** Real mode keeps limit and rights, whatever they are ("unreal" mode); virtual-8086 mode has its own. */
 function loadReal(segment: u32, selector: u32): void {
+  const access = readSegmentAccess(segment);
+  const base = (<u64>selector) << 4;
   if ((readRflags() & RFLAGS_VM) != 0) loadVirtual8086(segment, selector);
-  else writeSegment(segment, selector, (<u64>selector) << 4, 0xffff, 0x93);
+  else if ((access & SegmentBit.UNUSABLE) != 0) writeSegment(segment, selector, base, 0xffff, REAL_DATA);
+  else writeSegment(segment, selector, base, readSegmentLimit(segment), access);
 }
 
 /** SS may be null in 64-bit mode below privilege 3, with the RPL of the code. */
@@ -175,9 +182,9 @@ function jumpFar(vcpu: Vcpu, insn: Insn, long: bool): Emulated {
   const to = bytes == 8 ? loadPart(vcpu, 0, 8) : loadPart(vcpu, 0, bytes) & maskOf(bytes);
   const selector = <u32>loadPart(vcpu, bytes, 2);
   if (!isProtected()) {
-    if (to > 0xffff) return fault(vcpu, Vector.GP);
+    if (to > <u64>readSegmentLimit(Segment.CS)) return fault(vcpu, Vector.GP);
     skip(insn.length);
-    loadCodeReal(selector);
+    loadReal(Segment.CS, selector);
     writeRip(to);
     return Emulated.DONE;
   }
@@ -190,11 +197,6 @@ function jumpFar(vcpu: Vcpu, insn: Insn, long: bool): Emulated {
   writeSegment(Segment.CS, cs, baseOf(vcpu.operand), limitOf(vcpu.operand), accessOf(vcpu.operand));
   writeRip(to);
   return Emulated.DONE;
-}
-
-function loadCodeReal(selector: u32): void {
-  if ((readRflags() & RFLAGS_VM) != 0) loadVirtual8086(Segment.CS, selector);
-  else writeSegment(Segment.CS, selector, (<u64>selector) << 4, 0xffff, 0x9b);
 }
 
 /** A code segment that this privilege may jump to, present, with `to` inside of it. The descriptor is in Vcpu.operand. */

@@ -193,6 +193,15 @@ test("outside of protected mode a segment register takes the selector times 16",
     cpu.poke(0x40, 0x1234n, 2);
     yield device();
     expect([cpu.read(selectorField(Seg.ES)), cpu.read(baseField(Seg.ES)), cpu.rip]).toEqual([0x1234n, 0x1_2340n, 2n]);
+    // "Unreal" mode: the limit that protected mode has left stays.
+    setSegment(cpu, Seg.ES, 0, 0n, 0xffff_ffff, 0x8093);
+    cpu.write(F.GUEST_RIP, 0);
+    yield device();
+    expect([cpu.read(limitField(Seg.ES)), cpu.read(accessField(Seg.ES))]).toEqual([0xffff_ffffn, 0x8093n]);
+    setSegment(cpu, Seg.ES, 0, 0n, 0, 0x10000);
+    cpu.write(F.GUEST_RIP, 0);
+    yield device();
+    expect([cpu.read(limitField(Seg.ES)), cpu.read(accessField(Seg.ES))]).toEqual([0xffffn, 0x93n]);
     cpu.poke(0x1000, [0xff, 0x2f]); // jmp far [bx]
     cpu.write(F.GUEST_RIP, 0);
     cpu.poke(0x40, 0x2000_0010n, 4);
