@@ -113,7 +113,9 @@ describe("by injection", () => {
     await guest(function* (cpu) {
       yield* x2apic(cpu);
       shut(cpu);
-      cpu.write(F.GUEST_INTERRUPTIBILITY, 8);
+      yield wrmsr(cpu, MSR.ICR, 0x4400);
+      expect(cpu.injected?.vector).toBe(2);
+      cpu.write(F.GUEST_INTERRUPTIBILITY, 8); // until its handler's IRET
       yield wrmsr(cpu, MSR.SELF_IPI, 0x51);
       yield wrmsr(cpu, MSR.ICR, 0x4400);
       expect([cpu.injected, controls(cpu, NMI_WINDOW)]).toEqual([null, true]);
