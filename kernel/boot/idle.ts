@@ -39,5 +39,6 @@ export function idleLoop(): void {
     if (runNext() || busy) continue;
     if (more) wakeSoon();
     sleep();
+    runNext(); // who was woken comes first, the house after that turn
   }
 }

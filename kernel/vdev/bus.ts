@@ -110,14 +110,20 @@ function rangeAt(vm: Vm, index: u32): Range {
 
 // ---- Ports
 
+/** An access that reaches beyond the last port finds nobody there. */
 function kindOf(vm: Vm, port: u32): u32 {
   return port < <u32>PORTS ? load<u8>(vm.bus + KINDS + port) : Port.NONE;
+}
+
+/** Of the port that an instruction names: it has 16 bits. */
+function kindOfNamed(vm: Vm, port: u32): u32 {
+  return load<u8>(vm.bus + KINDS + (port & 0xffff));
 }
 
 /** IN of 1, 2 or 4 bytes; the value is zero-extended. */
 export function portRead(vcpu: Vcpu, port: u32, bytes: u32): u32 {
   const vm = vcpu.vm;
-  const kind = kindOf(vm, port);
+  const kind = kindOfNamed(vm, port);
   if (kind == Port.NONE && bytes == 1) return unclaimed(vm, bytes);
   lockDevices(vm);
   let value: u32 = 0;
@@ -131,7 +137,7 @@ export function portRead(vcpu: Vcpu, port: u32, bytes: u32): u32 {
 /** OUT of the low 1, 2 or 4 bytes of `value`. */
 export function portWrite(vcpu: Vcpu, port: u32, bytes: u32, value: u32): void {
   const vm = vcpu.vm;
-  const kind = kindOf(vm, port);
+  const kind = kindOfNamed(vm, port);
   lockDevices(vm);
   if (bytes == 1) writeByte(vcpu, kind, port, value & 0xff);
   else if (kind > <u32>Port.LAST_BYTE_WIDE) writeWide(vcpu, kind, port, bytes, value & widthMask(bytes));

@@ -45,7 +45,7 @@ export function deliver(vcpu: Vcpu): void {
 export function hasInterrupt(vcpu: Vcpu): bool {
   const v = vlapicOf(vcpu);
   sync(v);
-  return wantsExtInt(vcpu, v) || nextVector(v) >= 0;
+  return nextVector(v) >= 0 || wantsExtInt(vcpu, v);
 }
 
 function wantsExtInt(vcpu: Vcpu, v: Vlapic): bool {

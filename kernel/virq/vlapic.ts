@@ -232,16 +232,6 @@ export function testVector(v: Vlapic, reg: u32, vector: u32): bool {
   return ((load<u32>(bitAddress(v, reg, vector)) >> (vector & 31)) & 1) != 0;
 }
 
-export function setVector(v: Vlapic, reg: u32, vector: u32): void {
-  const at = bitAddress(v, reg, vector);
-  store<u32>(at, load<u32>(at) | (1 << (vector & 31)));
-}
-
-export function clearVector(v: Vlapic, reg: u32, vector: u32): void {
-  const at = bitAddress(v, reg, vector);
-  store<u32>(at, load<u32>(at) & ~(1 << (vector & 31)));
-}
-
 // ---- Requests from anywhere
 
 /**
@@ -401,8 +391,12 @@ export function nextVector(v: Vlapic): i32 {
 
 /** The vector was given to the processor: from IRR to ISR. */
 export function acknowledge(v: Vlapic, vector: u32): void {
-  clearVector(v, LapicReg.IRR, vector);
-  setVector(v, LapicReg.ISR, vector);
+  const at = v.page + ((<usize>vector >> 5) << 4);
+  const bit: u32 = 1 << (vector & 31);
+  const left = load<u32>(at, LapicReg.IRR) & ~bit;
+  store<u32>(at, left, LapicReg.IRR);
+  if (!left) v.irrWords &= ~((<u32>1) << (vector >> 5));
+  store<u32>(at, load<u32>(at, LapicReg.ISR) | bit, LapicReg.ISR);
   v.isrWords |= 1 << (vector >> 5);
 }
 
@@ -422,7 +416,10 @@ export function tprThreshold(v: Vlapic): u32 {
 export function endOfInterrupt(v: Vlapic): void {
   const vector = highestInService(v);
   if (vector < 0) return;
-  clearVector(v, LapicReg.ISR, <u32>vector);
+  const at = bitAddress(v, LapicReg.ISR, <u32>vector);
+  const left = load<u32>(at) & ~((<u32>1) << (vector & 31));
+  store<u32>(at, left);
+  if (!left) v.isrWords &= ~((<u32>1) << (vector >> 5));
   v.statusStale = 1;
   onEoi(v, <u32>vector);
   lookAgain(v);

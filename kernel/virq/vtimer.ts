@@ -17,10 +17,16 @@ export function resetTimer(v: Vlapic): void {
   setDeadline(v, 0);
 }
 
-/** The run loop sets the host's timer anew when a deadline has moved. Only the vCPU's own CPU comes here. */
+/**
+ * The run loop sets the host's timer anew when a deadline has moved, unless the vCPU waits for something earlier before and
+ * after. Only the vCPU's own CPU comes here.
+ */
 function setDeadline(v: Vlapic, deadline: u64): void {
+  const before = v.timerDeadline;
+  const armed = v.vcpu.armedFor;
   v.timerDeadline = deadline;
-  v.vcpu.timerMoved = 1;
+  // 0, for none, is later than everything.
+  if (armed == 0 || before - 1 < armed || deadline - 1 < armed) v.vcpu.timerMoved = 1;
 }
 
 function mode(v: Vlapic): u32 {

@@ -244,6 +244,7 @@ function attendBriefly(vcpu: Vcpu, task: Task, mine: Virt): u32 {
  */
 function attend(vcpu: Vcpu, task: Task, first: bool): u32 {
   let turn: u32 = Turn.GO_ON;
+  if (first) vcpu.boundFor = 0;
   // Work makes work: an expired timer ends the slice, a device's interrupt wakes another vCPU. All of it counts before this entry.
   do {
     const work = takeWork();
@@ -254,7 +255,6 @@ function attend(vcpu: Vcpu, task: Task, first: bool): u32 {
     if ((pending & Pending.TIMER) != 0 || vcpu.timerMoved != 0 || task.timerDue != 0) timers(vcpu, task);
   } while (turn == Turn.GO_ON && hasWork());
   if (turn != Turn.GO_ON) return turn;
-  if (first) vcpu.boundFor = 0;
   boundStay(vcpu, rdtsc());
   if (vcpu.state != VcpuState.RUNNABLE && !wakes(vcpu)) return stayAsleep(vcpu);
   if ((pendingOf(vcpu) & DELIVERY) != 0) deliver(vcpu);
@@ -325,7 +325,9 @@ function timers(vcpu: Vcpu, task: Task): void {
   vcpu.timerMoved = 0;
   task.timerDue = 0;
   const now = rdtsc();
-  if (armTask(task, serveTimers(vcpu, now, devices))) boundStay(vcpu, now);
+  const next = serveTimers(vcpu, now, devices);
+  vcpu.armedFor = next;
+  if (armTask(task, next)) boundStay(vcpu, now);
 }
 
 function startUp(vcpu: Vcpu, pending: u32): void {

@@ -128,8 +128,11 @@ export function startSlice(now: u64): void {
 
 /** The CPU sleeps, but has something left to print. */
 export function wakeSoon(): void {
-  virt().houseAt = rdtsc() + fromNanoseconds(SOON_NANOSECONDS);
-  timer.arm(HOUSE_KEY, virt().houseAt);
+  const mine = virt();
+  const soon = rdtsc() + fromNanoseconds(SOON_NANOSECONDS);
+  if (mine.houseAt != 0 && mine.houseAt <= soon) return;
+  mine.houseAt = soon;
+  timer.arm(HOUSE_KEY, soon);
 }
 
 /** A turn ends: its time is charged. */

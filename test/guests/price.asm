@@ -74,13 +74,10 @@ main:   call pic_off
         xor edx, edx
         wrmsr
         ROW "tscdeadline"
-        mov ecx, 0x6e0
-        mov eax, -1
-        mov edx, 0x7fffffff
         BEGIN
         mov ecx, 0x6e0
-        mov eax, -1
-        mov edx, 0x7fffffff
+        mov eax, r12d                   ; another one each time
+        mov edx, 0x7fff
         wrmsr
         END
         ROW_END

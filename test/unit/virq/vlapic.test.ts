@@ -598,6 +598,16 @@ test("whatever moves a deadline asks the run loop to set the host's timer anew",
   expect(asks(() => write(f, v, TDCR, 0))).toBe(true);
   expect(asks(() => write(f, v, TMICT, 0))).toBe(true);
   expect(asks(() => write(f, v, LVT_TIMER, TSC_DEADLINE | 0x40))).toBe(true);
+  // While the host waits for something earlier, a deadline behind it changes nothing; one before it, or that it waits for, does.
+  const deadline = (ticks: number) => f.k.writeTscDeadline(v, BigInt(f.m.clock.ticks + ticks), BigInt(f.m.clock.ticks));
+  f.vcpu[0].armedFor = BigInt(f.m.clock.ticks + 1000);
+  expect(asks(() => deadline(5000))).toBe(false);
+  expect(asks(() => deadline(9000))).toBe(false);
+  expect(asks(() => f.k.writeTscDeadline(v, 0n, BigInt(f.m.clock.ticks)))).toBe(false);
+  expect(asks(() => deadline(500))).toBe(true);
+  f.vcpu[0].armedFor = BigInt(f.m.clock.ticks + 500);
+  expect(asks(() => deadline(9000))).toBe(true);
+  f.vcpu[0].armedFor = 0n;
   expect(asks(() => f.k.writeTscDeadline(v, 1n << 62n, BigInt(f.m.clock.ticks)))).toBe(true);
   expect(asks(() => f.k.portWrite(f.at[1], 0x43, 1, 0x34))).toBe(true); // the 8254, from another vCPU
   expect(asks(() => f.k.portWrite(f.at[1], 0x3f8, 1, 0x41))).toBe(true); // an unfinished line
