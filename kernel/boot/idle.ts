@@ -39,6 +39,8 @@ export function idleLoop(): void {
     if (runNext() || busy) continue;
     if (more) wakeSoon();
     sleep();
-    runNext(); // who was woken comes first, the house after that turn
+    onShootdown();
+    // Who was woken comes first, the house after that turn; but a CPU that has no guests yet is told so by a bit that a turn takes.
+    if ((virt().work & HostWork.ENABLE) == 0) runNext();
   }
 }
