@@ -72,7 +72,9 @@ test("a command line of nearly 4 KiB arrives whole, by multiboot 1 and 2", async
 });
 
 test("NMIs from two CPUs at once are neither lost nor too many", async () => {
-  expectPass(await runGuests(["nmi cpus=2"], { cpus: 2 }), ["nmi"]);
+  const result = await runGuests(["debug", "nmi cpus=2"], { cpus: 2 });
+  expectPass(result, ["debug", "nmi"]);
+  expect(result.serial).toMatch(/ 1\] guest: nmi\| PASS/); // both CPUs run guests
 });
 
 test("a reset starts a guest again with zeroed memory", async () => {
