@@ -111,12 +111,19 @@ function isLogic(inst: Inst): boolean {
   return inst.op === "and" || inst.op === "or" || inst.op === "xor";
 }
 
+/** ZF and SF are those of the result. A shift by none, as its count is masked, leaves all flags as they were. */
+function leavesResult(inst: Inst): boolean {
+  if (opInfo(inst.op).resultFlags) return true;
+  if (inst.op !== "shl" && inst.op !== "shr" && inst.op !== "sar") return false;
+  const count = inst.operands[1];
+  return count?.kind === "imm" && (count.value & (inst.size === 8 ? 63n : 31n)) !== 0n;
+}
+
 /** The instruction before `i` that set the flags by the value of `reg`, if nothing in between touches either. */
 function flagMaker(block: MBlock, i: number, reg: Reg, size: number): Inst | null {
   for (let j = i - 1; j >= 0; j--) {
     const inst = block.insts[j] as Inst;
-    const info = opInfo(inst.op);
-    if (info.resultFlags && inst.size === size && registerOf(inst, 0) === reg) return inst;
+    if (leavesResult(inst) && inst.size === size && registerOf(inst, 0) === reg) return inst;
     const isPlainMove = (inst.op === "mov" || inst.op === "movzx" || inst.op === "lea") && registerOf(inst, 0) !== reg;
     if (!isPlainMove) return null;
   }
