@@ -22,8 +22,7 @@ import {
   PLAIN_ENTRIES,
   WITH_SUBLEAVES,
 } from "./cpuidpolicy";
-
-const CR4_OSXSAVE: u64 = 1 << 18;
+import { CR4_OSXSAVE } from "../cpu/registerbits";
 
 /** An entry of a leaf with subleaves: key (leaf << 8 | subleaf), then the four registers. */
 export const SUB_BYTES: usize = 20;

@@ -28,34 +28,36 @@ import { raiseGp } from "./fault";
 import { is64 } from "./linear";
 import { loadPdptes } from "./pdpte";
 import { report } from "./report";
+import {
+  CR0_AM,
+  CR0_CD,
+  CR0_ET,
+  CR0_NE,
+  CR0_NW,
+  CR0_PE,
+  CR0_PG,
+  CR0_TS,
+  CR0_WP,
+  CR4_LA57,
+  CR4_OSXSAVE,
+  CR4_PAE,
+  CR4_PCIDE,
+  CR4_PGE,
+  CR4_PKE,
+  CR4_PSE,
+  CR4_SMEP,
+  EFER_LMA,
+  EFER_LME,
+} from "../cpu/registerbits";
 
-const PE: u64 = 1 << 0;
 const MP_EM_TS: u64 = 0xe;
-const TS: u64 = 1 << 3;
-const ET: u64 = 1 << 4;
-const NE: u64 = 1 << 5;
-const WP: u64 = 1 << 16;
-const AM: u64 = 1 << 18;
-const NW: u64 = 1 << 29;
-const CD: u64 = 1 << 30;
-const PG: u64 = 1 << 31;
-const CR0_DEFINED: u64 = PE | MP_EM_TS | ET | NE | WP | AM | NW | CD | PG;
+const CR0_DEFINED: u64 = CR0_PE | MP_EM_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG;
 
-const PSE: u64 = 1 << 4;
-const PAE: u64 = 1 << 5;
-const PGE: u64 = 1 << 7;
-const LA57: u64 = 1 << 12;
-const PCIDE: u64 = 1 << 17;
-const OSXSAVE: u64 = 1 << 18;
-const SMEP: u64 = 1 << 20;
-const PKE: u64 = 1 << 22;
 /** A change of these makes PAE paging load its PDPTEs again. */
-const CR0_RELOAD: u64 = PG | CD | NW;
-const CR4_RELOAD: u64 = PAE | PGE | PSE | SMEP;
-const CR4_FLUSH: u64 = PAE | PGE | PSE | SMEP | PCIDE | LA57;
+const CR0_RELOAD: u64 = CR0_PG | CR0_CD | CR0_NW;
+const CR4_RELOAD: u64 = CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP;
+const CR4_FLUSH: u64 = CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP | CR4_PCIDE | CR4_LA57;
 
-const EFER_LME: u64 = 1 << 8;
-const EFER_LMA: u64 = 1 << 10;
 const TSS16_BUSY: u32 = 3;
 
 export function onCrAccess(vcpu: Vcpu): void {
@@ -68,7 +70,7 @@ export function onCrAccess(vcpu: Vcpu): void {
     case CrAccess.MOV_FROM:
       return moveFrom(vcpu, register, general);
     case CrAccess.CLTS:
-      return finish(vcpu, setCr0(vcpu, readCr0() & ~TS));
+      return finish(vcpu, setCr0(vcpu, readCr0() & ~CR0_TS));
     default:
       return loadMachineStatus(vcpu, <u64>(q >> 16));
   }
@@ -102,7 +104,7 @@ function moveFrom(vcpu: Vcpu, register: u32, general: u32): void {
 /** LMSW sets PE, MP, EM and TS, and cannot clear PE. */
 function loadMachineStatus(vcpu: Vcpu, source: u64): void {
   const old = readCr0();
-  const value = (old & ~MP_EM_TS) | (source & (MP_EM_TS | PE));
+  const value = (old & ~MP_EM_TS) | (source & (MP_EM_TS | CR0_PE));
   finish(vcpu, setCr0(vcpu, value));
 }
 
@@ -118,16 +120,16 @@ function finish(vcpu: Vcpu, ok: bool): void {
 export function setCr0(vcpu: Vcpu, wanted: u64): bool {
   if (wanted >> 32 != 0) return false;
   const old = readCr0();
-  const value = (wanted & CR0_DEFINED) | ET;
-  if ((value & (PG | PE)) == PG || (value & (NW | CD)) == NW) return false;
-  if (((old ^ value) & PG) != 0 && !mayChangePaging(vcpu, value)) return false;
+  const value = (wanted & CR0_DEFINED) | CR0_ET;
+  if ((value & (CR0_PG | CR0_PE)) == CR0_PG || (value & (CR0_NW | CR0_CD)) == CR0_NW) return false;
+  if (((old ^ value) & CR0_PG) != 0 && !mayChangePaging(vcpu, value)) return false;
   const efer = readEfer(vcpu);
   if (reloadsPdptes(old, value, efer) && !loadPdptes(vcpu, readCr3(vcpu))) return false;
-  if ((value & PE) == 0 && !vcpu.unrestricted && (old & PE) != 0) return refuseRealMode(vcpu);
+  if ((value & CR0_PE) == 0 && !vcpu.unrestricted && (old & CR0_PE) != 0) return refuseRealMode(vcpu);
   writeCr0(vcpu, value);
-  if (((old ^ value) & PG) != 0 && (efer & EFER_LME) != 0)
-    writeEfer(vcpu, (value & PG) != 0 ? efer | EFER_LMA : efer & ~EFER_LMA);
-  if (((old ^ value) & (PG | WP)) != 0) flushGuest(vcpu);
+  if (((old ^ value) & CR0_PG) != 0 && (efer & EFER_LME) != 0)
+    writeEfer(vcpu, (value & CR0_PG) != 0 ? efer | EFER_LMA : efer & ~EFER_LMA);
+  if (((old ^ value) & (CR0_PG | CR0_WP)) != 0) flushGuest(vcpu);
   return true;
 }
 
@@ -136,14 +138,16 @@ function mayChangePaging(vcpu: Vcpu, value: u64): bool {
   const cr4 = readCr4();
   const long = (<u32>readSegmentAccess(Segment.CS) & SegmentBit.LONG) != 0;
   const efer = readEfer(vcpu);
-  if ((value & PG) == 0) return (cr4 & PCIDE) == 0 && !(long && (efer & EFER_LMA) != 0);
+  if ((value & CR0_PG) == 0) return (cr4 & CR4_PCIDE) == 0 && !(long && (efer & EFER_LMA) != 0);
   if ((efer & EFER_LME) == 0) return true;
-  return (cr4 & PAE) != 0 && !long && (readSegmentAccess(Segment.TR) & SegmentBit.TYPE_MASK) != TSS16_BUSY;
+  return (cr4 & CR4_PAE) != 0 && !long && (readSegmentAccess(Segment.TR) & SegmentBit.TYPE_MASK) != TSS16_BUSY;
 }
 
 /** PAE paging (not IA-32e mode) after this write, and something that loads the PDPTEs changed. */
 function reloadsPdptes(old: u64, value: u64, efer: u64): bool {
-  return (value & PG) != 0 && ((old ^ value) & CR0_RELOAD) != 0 && (efer & EFER_LME) == 0 && (readCr4() & PAE) != 0;
+  return (
+    (value & CR0_PG) != 0 && ((old ^ value) & CR0_RELOAD) != 0 && (efer & EFER_LME) == 0 && (readCr4() & CR4_PAE) != 0
+  );
 }
 
 /** Real mode without unrestricted guest: said once, in words, and the VM ends. */
@@ -168,13 +172,13 @@ export function setCr4(vcpu: Vcpu, value: u64): bool {
   const changed = old ^ value;
   const efer = readEfer(vcpu);
   const long = (efer & EFER_LMA) != 0;
-  if (long && (changed & (PAE | LA57)) != 0) return false;
-  if ((changed & value & PCIDE) != 0 && (!long || (readCr3(vcpu) & 0xfff) != 0)) return false;
-  const pae = (readCr0() & PG) != 0 && !long && (value & PAE) != 0;
+  if (long && (changed & (CR4_PAE | CR4_LA57)) != 0) return false;
+  if ((changed & value & CR4_PCIDE) != 0 && (!long || (readCr3(vcpu) & 0xfff) != 0)) return false;
+  const pae = (readCr0() & CR0_PG) != 0 && !long && (value & CR4_PAE) != 0;
   if (pae && (changed & CR4_RELOAD) != 0 && !loadPdptes(vcpu, readCr3(vcpu))) return false;
   writeCr4(vcpu, value);
   if ((changed & CR4_FLUSH) != 0) flushGuest(vcpu);
-  if ((changed & (OSXSAVE | PKE)) != 0) updateCr4Leaves(vcpu, value);
+  if ((changed & (CR4_OSXSAVE | CR4_PKE)) != 0) updateCr4Leaves(vcpu, value);
   return true;
 }
 

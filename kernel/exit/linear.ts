@@ -8,9 +8,7 @@ import { ramOf } from "../vcpu/vm";
 import { isLongMode64, readCpl, readCr0, readCr3, readCr4, readEfer, readPdpte, readRflags } from "../vendor";
 import { isMmio, mmioRead, mmioWrite } from "../vdev/bus";
 import { raiseGp, raisePf } from "./fault";
-
-const CR4_PAE: u64 = 1 << 5;
-const EFER_LMA: u64 = 1 << 10;
+import { CR4_PAE, EFER_LMA } from "../cpu/registerbits";
 
 /** The vCPU's paging state, read from its registers. Once an exit, before the first translate(). */
 export function readPaging(vcpu: Vcpu): GuestPaging {

@@ -38,11 +38,8 @@ import {
 import { Emulated } from "./emulated";
 import { effectiveAddress } from "./operand";
 import { findOperand } from "./segment";
+import { CR0_PE, CR4_UMIP, EFER_LMA, RFLAGS_VM } from "../cpu/registerbits";
 
-const CR0_PE: u64 = 1 << 0;
-const CR4_UMIP: u64 = 1 << 11;
-const EFER_LMA: u64 = 1 << 10;
-const RFLAGS_VM: u64 = 1 << 17;
 const BUSY: u64 = (<u64>2) << 40;
 const RPL: u32 = 3;
 /** Present, writable, accessed. */

@@ -47,6 +47,7 @@ import { loadPdptes } from "./pdpte";
 import { operandOf } from "./access";
 import { readLinear, readPaging, writeLinear } from "./linear";
 import { linearAddress } from "./segment";
+import { CR0_PG, CR0_TS, CR4_PAE } from "../cpu/registerbits";
 
 const enum Source {
   CALL = 0,
@@ -76,9 +77,6 @@ const NT: u64 = 1 << 14;
 const VM: u64 = 1 << 17;
 const FIXED: u64 = 2;
 const BUSY: u64 = (<u64>2) << 40;
-const CR0_TS: u64 = 1 << 3;
-const CR0_PG: u64 = 1 << 31;
-const CR4_PAE: u64 = 1 << 5;
 const DR6_BT: u64 = 1 << 15;
 const DR7_LOCAL: u64 = 0x155; // L0..L3, LE
 

@@ -10,13 +10,8 @@ import { Form, Insn } from "./decode";
 import { Part } from "./decodevector";
 import { effectiveAddress } from "./operand";
 import { linearAddress } from "./segment";
+import { CR0_EM, CR0_PE, CR0_TS, CR4_OSFXSR, CR4_OSXSAVE, RFLAGS_VM } from "../cpu/registerbits";
 
-const CR0_PE: u64 = 1 << 0;
-const CR0_EM: u64 = 1 << 2;
-const CR0_TS: u64 = 1 << 3;
-const CR4_OSFXSR: u64 = 1 << 9;
-const CR4_OSXSAVE: u64 = 1 << 18;
-const RFLAGS_VM: u64 = 1 << 17;
 const SSE_AVX: u64 = 6;
 
 // The save area: FXSAVE's layout, then XSAVE's header.

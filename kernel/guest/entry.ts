@@ -16,14 +16,9 @@ import {
 } from "../vendor";
 import { Vm, vcpuOf } from "../vcpu/vm";
 import { Entry, EntryMode, entryOf, Plan } from "./plan";
+import { CR0_ET, CR0_NE, CR0_PE, CR0_PG, CR4_PAE, RFLAGS_FIXED } from "../cpu/registerbits";
 
-const CR0_PE: u64 = 1;
-const CR0_ET: u64 = 0x10;
-const CR0_NE: u64 = 0x20;
-const CR0_PG: u64 = 0x8000_0000;
-const CR4_PAE: u64 = 0x20;
 const EFER_LME_LMA: u64 = 0x500;
-const RFLAGS_FIXED: u64 = 2;
 
 // Access rights as in a VMCS: type, S, P, L, D/B, G.
 const CODE_16: u32 = 0x009b;

@@ -3,6 +3,20 @@
 // paging-structure entries, access rights, error codes, accessed and dirty flags.
 
 import { bytesAt, casGuest, GuestRam, loadGuest, writableBytesAt } from "./guestmem";
+import {
+  CR0_PG,
+  CR0_WP,
+  CR4_LA57,
+  CR4_PAE,
+  CR4_PKE,
+  CR4_PKS,
+  CR4_PSE,
+  CR4_SMAP,
+  CR4_SMEP,
+  EFER_LMA,
+  EFER_NXE,
+  RFLAGS_AC,
+} from "../cpu/registerbits";
 
 /** What kind of access; the bits are those that a page-fault error code shows. */
 export const enum Walk {
@@ -24,19 +38,6 @@ const enum Fault {
   KEY = 0x20,
 }
 const ERROR_FROM_WALK: u32 = 0x06; // WRITE, USER; FETCH only where NX or SMEP is on
-
-const CR0_WP: u64 = 1 << 16;
-const CR0_PG: u64 = 1 << 31;
-const CR4_PSE: u64 = 1 << 4;
-const CR4_PAE: u64 = 1 << 5;
-const CR4_LA57: u64 = 1 << 12;
-const CR4_SMEP: u64 = 1 << 20;
-const CR4_SMAP: u64 = 1 << 21;
-const CR4_PKE: u64 = 1 << 22;
-const CR4_PKS: u64 = 1 << 24;
-const EFER_LMA: u64 = 1 << 10;
-const EFER_NXE: u64 = 1 << 11;
-const RFLAGS_AC: u64 = 1 << 18;
 
 const P: u64 = 1;
 const W: u64 = 1 << 1;

@@ -7,13 +7,13 @@
 
 import * as apic from "../cpu/apic";
 import { cpuBlock, invlpg, pause, rdtsc, readCr4, writeCr4 } from "../cpu/insn";
-import { CR4_PGE } from "../cpu/control";
 import { cpuAt, CpuBlock, cpuCount, isOnline } from "../cpu/percpu";
 import { tscKhz } from "../cpu/tsc";
 import { Vector } from "../cpu/vector";
 import * as log from "../lib/log";
 import { nameLock, SPINLOCK_BYTES, Spinlock, tryLock, unlock } from "../lib/spinlock";
 import { Status } from "../lib/status";
+import { CR4_PGE } from "../cpu/registerbits";
 
 /** From so many pages on, dropping everything is cheaper. */
 const PAGE_LIMIT: u64 = 32;

@@ -5,8 +5,8 @@
 
 import { loadGuest } from "./guestmem";
 import { GuestPaging } from "./gva";
+import { EFER_LMA } from "../cpu/registerbits";
 
-const EFER_LMA: u64 = 1 << 10;
 const PAGE_OFFSET: u64 = 0xfff;
 
 @unmanaged

@@ -33,8 +33,8 @@ import { noteEnded, setState, slotAt, SlotState, VmSlot } from "./directory";
 import { drainKicks, tellCpu } from "./kick";
 import { armTask, beginTurn, chooseTask, considerWoken, endTurn, takeTimers } from "./schedule";
 import { moveState, Task, TaskState } from "./task";
+import { RFLAGS_IF } from "../cpu/registerbits";
 
-const RFLAGS_IF: u64 = 1 << 9;
 /** What virq/deliver looks at. */
 const DELIVERY: u32 = Pending.EVENT | Pending.NMI | Pending.INTERRUPT | Pending.CONTROLS;
 /** What attendBriefly() serves. */

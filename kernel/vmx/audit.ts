@@ -6,16 +6,15 @@ import { vmread } from "../cpu/insn";
 import { begin, bytes, dec, end, hex, Level, str } from "../lib/log";
 import { physBits } from "../cpu/feature";
 import { Vcpu } from "../vcpu/vcpu";
-import { canonical, EFER_LME, goodPat, isUnrestricted, read32, secondaryControls } from "./auditfield";
+import { canonical, goodPat, isUnrestricted, read32, secondaryControls } from "./auditfield";
 import { auditGuest } from "./auditguest";
 import { NO_SEGMENT, refusedSegment, segmentName } from "./auditsegment";
 import { capability, mayBeOne, zeroLengthInjection } from "./capability";
 import { EntryControl, ExitControl, Pin, Proc, Proc2 } from "./control";
 import { Entry } from "./exit";
 import { Field } from "./field";
-import { CR0_PE, EFER_LMA } from "./register";
+import { CR0_PE, CR4_PAE, EFER_LMA, EFER_LME } from "../cpu/registerbits";
 
-const CR4_PAE: u64 = 1 << 5;
 const EFER_RESERVED: u64 = ~(<u64>0xd01);
 /** Local APIC's page: the task priority. */
 const VTPR: usize = 0x80;

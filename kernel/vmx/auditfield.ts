@@ -5,8 +5,6 @@ import { vmread } from "../cpu/insn";
 import { EntryControl, Proc, Proc2 } from "./control";
 import { Field } from "./field";
 
-export const EFER_LME: u64 = 1 << 8;
-
 export function read32(field: u32): u32 {
   return <u32>vmread(field);
 }

@@ -4,15 +4,24 @@
 import { vmread } from "../cpu/insn";
 import { Feature, has, physBits } from "../cpu/feature";
 import { Segment } from "../vcpu/exit";
-import { canonical, EFER_LME, entersLongMode, goodPat, isUnrestricted, read32 } from "./auditfield";
+import { canonical, entersLongMode, goodPat, isUnrestricted, read32 } from "./auditfield";
 import { auditSegments } from "./auditsegment";
 import { capability } from "./capability";
 import { Activity, Blocking } from "./control";
 import { Field, segmentAccess } from "./field";
-import { CR0_PE, CR0_PG, EFER_LMA, PENDING_BS, RFLAGS_IF, RFLAGS_TF, RFLAGS_VM } from "./register";
+import { PENDING_BS } from "./register";
+import {
+  CR0_PE,
+  CR0_PG,
+  CR4_PAE,
+  CR4_PCIDE,
+  EFER_LMA,
+  EFER_LME,
+  RFLAGS_IF,
+  RFLAGS_TF,
+  RFLAGS_VM,
+} from "../cpu/registerbits";
 
-const CR4_PAE: u64 = 1 << 5;
-const CR4_PCIDE: u64 = 1 << 17;
 const EFER_RESERVED: u64 = ~(<u64>0xd01);
 const DEBUGCTL_RESERVED: u64 = ~(<u64>0xdfc3);
 const DEBUGCTL_BTF: u64 = 1 << 1;

@@ -5,7 +5,7 @@ import { vmread } from "../cpu/insn";
 import { Segment } from "../vcpu/exit";
 import { canonical, entersLongMode, isUnrestricted, read32 } from "./auditfield";
 import { Field, segmentAccess, segmentBase, segmentLimit, segmentSelector } from "./field";
-import { CR0_PE, RFLAGS_VM } from "./register";
+import { CR0_PE, RFLAGS_VM } from "../cpu/registerbits";
 
 const UNUSABLE: u32 = 0x1_0000;
 const RESERVED: u32 = 0xfffe_0f00;

@@ -19,9 +19,9 @@ import {
 } from "./capability";
 import { Proc2 } from "./control";
 import { startSpeculationControl } from "./speculation";
+import { CR4_VMXE } from "../cpu/registerbits";
 
 const CPUID_ECX_VMX: u32 = 1 << 5;
-const CR4_VMXE: u64 = 1 << 13;
 const FEATURE_LOCKED: u64 = 1;
 const FEATURE_VMXON: u64 = 1 << 2;
 

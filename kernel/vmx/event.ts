@@ -9,7 +9,8 @@ import { Blocking, Proc } from "./control";
 import { debugTrap } from "./debug";
 import { Field } from "./field";
 import { setControls } from "./paging";
-import { CR0_PE, PENDING_BS, RFLAGS_IF, RFLAGS_RF, RFLAGS_TF } from "./register";
+import { PENDING_BS } from "./register";
+import { CR0_PE, RFLAGS_IF, RFLAGS_RF, RFLAGS_TF } from "../cpu/registerbits";
 
 const NMI_EVENT: u32 = EventBit.VALID | (EventType.NMI << EventBit.TYPE_SHIFT) | Vector.NMI;
 const SHADOW: u32 = Blocking.STI | Blocking.MOV_SS;

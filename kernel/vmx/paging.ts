@@ -6,14 +6,7 @@ import { vmread, vmwrite } from "../cpu/insn";
 import { Vcpu } from "../vcpu/vcpu";
 import { Proc } from "./control";
 import { Field } from "./field";
-
-const CR4_PSE: u64 = 1 << 4;
-const CR4_PAE: u64 = 1 << 5;
-const CR4_SMEP: u64 = 1 << 20;
-const CR4_SMAP: u64 = 1 << 21;
-const CR4_PKE: u64 = 1 << 22;
-const CR4_PCIDE: u64 = 1 << 17;
-const CR4_LA57: u64 = 1 << 12;
+import { CR4_LA57, CR4_PAE, CR4_PCIDE, CR4_PKE, CR4_PSE, CR4_SMAP, CR4_SMEP } from "../cpu/registerbits";
 
 /** CR4 bits that would act on the identity table although the guest has paging off. */
 const HIDDEN_WITHOUT_PAGING: u64 = CR4_PAE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PCIDE | CR4_LA57;

@@ -8,27 +8,21 @@ import { capability, mayBeOne } from "./capability";
 import { Blocking, EntryControl, Proc2 } from "./control";
 import { setPagingOff, setPagingOn } from "./paging";
 import { Field, segmentAccess, segmentBase, segmentLimit, segmentSelector } from "./field";
-
-export const RFLAGS_CF: u64 = 1 << 0;
-export const RFLAGS_TF: u64 = 1 << 8;
-export const RFLAGS_IF: u64 = 1 << 9;
-export const RFLAGS_RF: u64 = 1 << 16;
-export const RFLAGS_VM: u64 = 1 << 17;
-
-export const CR0_PE: u64 = 1 << 0;
-export const CR0_MP: u64 = 1 << 1;
-export const CR0_EM: u64 = 1 << 2;
-export const CR0_TS: u64 = 1 << 3;
-export const CR0_ET: u64 = 1 << 4;
-export const CR0_NE: u64 = 1 << 5;
-export const CR0_WP: u64 = 1 << 16;
-export const CR0_AM: u64 = 1 << 18;
-export const CR0_NW: u64 = 1 << 29;
-export const CR0_CD: u64 = 1 << 30;
-export const CR0_PG: u64 = 1 << 31;
-
-export const EFER_LME: u64 = 1 << 8;
-export const EFER_LMA: u64 = 1 << 10;
+import {
+  CR0_AM,
+  CR0_CD,
+  CR0_EM,
+  CR0_MP,
+  CR0_NW,
+  CR0_PE,
+  CR0_PG,
+  CR0_TS,
+  CR0_WP,
+  EFER_LMA,
+  EFER_LME,
+  RFLAGS_RF,
+  RFLAGS_TF,
+} from "../cpu/registerbits";
 
 /** Pending debug exceptions: a single step is due. */
 export const PENDING_BS: u64 = 1 << 14;

@@ -5,20 +5,9 @@ import { vmread, vmwrite } from "../cpu/insn";
 import { Segment } from "../vcpu/exit";
 import { Gpr, setGpr, Vcpu } from "../vcpu/vcpu";
 import { Field } from "./field";
-import {
-  CR0_CD,
-  CR0_ET,
-  CR0_NW,
-  writeCr0,
-  writeCr3,
-  writeCr4,
-  writeDr7,
-  writeEfer,
-  writeRip,
-  writeSegment,
-  writeTable,
-} from "./register";
+import { writeCr0, writeCr3, writeCr4, writeDr7, writeEfer, writeRip, writeSegment, writeTable } from "./register";
 import { flushVpid } from "./vpid";
+import { CR0_CD, CR0_ET, CR0_NW } from "../cpu/registerbits";
 
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 const DR6_RESET: u64 = 0xffff_0ff0;

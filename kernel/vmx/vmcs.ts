@@ -22,6 +22,7 @@ import { createBitmaps, passThrough } from "./intercept";
 import { resetRegisters } from "./reset";
 import { flushVpid } from "./vpid";
 import { CR0_GUEST_OWNED, requiredCr0 } from "./register";
+import { CR4_VMXE } from "../cpu/registerbits";
 
 /** imageBoundary's number of vmx/switch.asm's exit entry. */
 const BOUNDARY_IDT: u32 = 8;
@@ -29,8 +30,6 @@ const BOUNDARY_VMEXIT: u32 = 13;
 
 const IA32_PAT: u32 = 0x277;
 const IA32_EFER: u32 = 0xc000_0080;
-
-const CR4_VMXE: u64 = 1 << 13;
 
 /** CR4 bits that pass through where the guest may set them: they change nothing the core must know. */
 const CR4_PASSABLE: u64 =
