@@ -107,8 +107,9 @@ main:   call ticks
 .abs:   imul rax, rax, 50
         cmp rax, r15
         CHECK b, "PM timer and TSC agree within 2%"
-        ; The 8254 on channel 2: 10000 ticks
-        mov al, 1
+        ; The 8254 on channel 2: 10000 ticks. A neighbour may have the CPU when they are over, but not each time
+        mov ebx, 20
+.again: mov al, 1
         out 0x61, al
         mov al, 0xb0
         out 0x43, al
@@ -132,10 +133,15 @@ main:   call ticks
         div rcx
         mov r15, rax
         sub rax, r14
-        jns .abs2
+        jns .early
         neg rax
-.abs2:  imul rax, rax, 50
+        imul rax, rax, 50
         cmp rax, r15
-        CHECK b, "8254 and TSC agree within 2%"
+        jb .agree
+        dec ebx
+        jnz .again
+.early: imul rax, rax, 50
+        cmp rax, r15
+.agree: CHECK b, "8254 and TSC agree within 2%"
         jmp finish
 END_OF_GUEST
