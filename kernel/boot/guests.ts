@@ -117,6 +117,7 @@ export function refuseTrapped(): bool {
 
 /** VMX operation on this CPU; a CPU that cannot runs no guests. */
 export function enableHere(): bool {
+  atomic.and<u32>(changetype<usize>(virt()) + offsetof<Virt>("work"), ~(<u32>HostWork.ENABLE));
   const status = enableCpu();
   if (status) {
     log.begin(log.Level.ERROR, "vmx");

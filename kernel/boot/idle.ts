@@ -40,7 +40,6 @@ export function idleLoop(): void {
     if (more) wakeSoon();
     sleep();
     onShootdown();
-    // Who was woken comes first, the house after that turn; but a CPU that has no guests yet is told so by a bit that a turn takes.
-    if ((virt().work & HostWork.ENABLE) == 0) runNext();
+    runNext(); // who was woken comes first, the house after that turn
   }
 }

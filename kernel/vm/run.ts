@@ -51,7 +51,8 @@ const enum Turn {
 /** Gives the CPU to the next ready task until its turn ends. False if no task of this CPU is ready. */
 export function runNext(): bool {
   takeTimers(0);
-  takeWork();
+  // The idle loop looks at ENABLE next, before this CPU gets its first guest.
+  atomic.and<u32>(changetype<usize>(virt()) + offsetof<Virt>("work"), HostWork.ENABLE);
   const task = chooseTask(rdtsc());
   if (task == null) return false;
   if (!moveState(task, TaskState.READY, TaskState.RUNNING)) return true;

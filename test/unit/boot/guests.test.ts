@@ -1,6 +1,7 @@
 // Guests from their modules to their ends: what is refused and why, how each end is told, and what a restart brings.
 
 import { describe, expect, test } from "vitest";
+import type { Cpu } from "../../fake/cpu.ts";
 import { GeneralProtection } from "../../fake/faults.ts";
 import {
   EXIT,
@@ -17,6 +18,7 @@ import {
   type Vcpu,
   wrmsr,
 } from "../../fake/guest.ts";
+import { struct } from "../../fake/layout.ts";
 import { logLines } from "../../fake/log.ts";
 import type { Machine } from "../../fake/machine.ts";
 import { bochs } from "../../fake/profiles/bochs.ts";
@@ -26,10 +28,44 @@ import { bzImage, pattern } from "../guest/images.ts";
 
 const OTHER = { bytes: kernelImage(), string: "guest=other memory=4M" };
 const RIP = 0x10_0020n;
+/** config.ts's place of a CPU's Virt in its block, current.ts's HostWork bit, vector.ts's vector. */
+const PERCPU_VIRT = 0x1800;
+const ENABLE = 64;
+const KICK = 0xf8;
 
 const idle: Script = function* () {
   yield { reason: EXIT.PAUSE, length: 2 };
 };
+
+/** CPU 1 gets HostWork.ENABLE not when CPU 0 sends it, but when CPU 1 asks for the time, as its turn does first. */
+function tellLate(m: Machine): void {
+  const [sender, receiver] = m.cpus;
+  const virt = struct(m, "kernel/vcpu/current.ts", "Virt", Number(m.percpu(1)) + PERCPU_VIRT);
+  let underway = false;
+  let told = false;
+  onRdtsc(sender, () => {
+    if (told || !(Number(virt.work) & ENABLE)) return;
+    virt.work = Number(virt.work) & ~ENABLE;
+    underway = true;
+  });
+  onRdtsc(receiver, () => {
+    if (told || !underway) return;
+    virt.work = Number(virt.work) | ENABLE;
+    receiver.lapic.accept(KICK);
+    told = true;
+  });
+}
+
+/** Calls `action` whenever `cpu` reads its time-stamp counter. */
+function onRdtsc(cpu: Cpu, action: () => void): void {
+  const read = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(cpu), "tsc")?.get as () => bigint;
+  Object.defineProperty(cpu, "tsc", {
+    get: () => {
+      action();
+      return read.call(cpu);
+    },
+  });
+}
 
 describe("the end of a guest is told:", () => {
   // biome-ignore format: a table
@@ -255,6 +291,18 @@ describe("processors", () => {
         yield { reason: EXIT.PAUSE, length: 2 };
       },
       { cpus: 2, modules: [OTHER] },
+    );
+    expect(seen).toEqual([0, 1]);
+  });
+
+  test("one that is told to run guests between its look and its turn does so after that turn", async () => {
+    const seen: number[] = [];
+    await guest(
+      function* (cpu) {
+        seen[cpu.vm] = cpu.m.current.index;
+        yield { reason: EXIT.PAUSE, length: 2 };
+      },
+      { cpus: 2, modules: [OTHER], prepare: tellLate },
     );
     expect(seen).toEqual([0, 1]);
   });
