@@ -204,21 +204,23 @@ const ALL_WORDS: u32 = 0xff;
 
 /** Highest vector in IRR, -1 if none: without a search where only this file writes it. */
 function highestRequest(v: Vlapic): i32 {
-  return v.hardwareDelivery ? highest(v, LapicReg.IRR) : topmost(v, LapicReg.IRR, offsetof<Vlapic>("irrWords"));
+  if (v.hardwareDelivery) return highest(v, LapicReg.IRR);
+  return v.irrWords == 0 ? -1 : topmost(v, LapicReg.IRR, offsetof<Vlapic>("irrWords"));
 }
 
 /** Highest vector in service, -1 if none. */
 function highestInService(v: Vlapic): i32 {
-  return v.hardwareDelivery ? highest(v, LapicReg.ISR) : topmost(v, LapicReg.ISR, offsetof<Vlapic>("isrWords"));
+  if (v.hardwareDelivery) return highest(v, LapicReg.ISR);
+  return v.isrWords == 0 ? -1 : topmost(v, LapicReg.ISR, offsetof<Vlapic>("isrWords"));
 }
 
 /** As highest(), but looks only at words that `hint` names; those that turn out empty are struck off. */
 function topmost(v: Vlapic, reg: u32, hint: usize): i32 {
   const at = changetype<usize>(v) + hint;
   for (let words = load<u32>(at); words != 0; words = load<u32>(at)) {
-    const word: u32 = 31 - clz<u32>(words);
+    const word: u32 = clz<u32>(words) ^ 31;
     const bits = load<u32>(v.page + reg + ((<usize>word) << 4));
-    if (bits) return <i32>((word << 5) + 31 - clz<u32>(bits));
+    if (bits) return <i32>((word << 5) + (clz<u32>(bits) ^ 31));
     store<u32>(at, words & ~((<u32>1) << word));
   }
   return -1;
@@ -312,7 +314,7 @@ function fold(v: Vlapic, word: u32, bits: u32, level: u32): void {
   }
   store<u32>(at, load<u32>(at, LapicReg.IRR) | bits, LapicReg.IRR);
   v.irrWords |= 1 << word;
-  v.newest = max(v.newest, (word << 5) + 31 - clz<u32>(bits));
+  if (v.hardwareDelivery) v.newest = max(v.newest, (word << 5) + (clz<u32>(bits) ^ 31));
 }
 
 /** accept() for an edge of the vCPU's own timer, on its own CPU: no other CPU need be told. */
@@ -383,10 +385,13 @@ export function processorPriority(v: Vlapic): u32 {
 
 /** The vector to deliver now, or -1. `sync` first. */
 export function nextVector(v: Vlapic): i32 {
-  if (!isSoftwareEnabled(v)) return -1;
   const vector = highestRequest(v);
-  if (vector < 0) return -1;
-  return <u32>vector >> 4 > processorPriority(v) >> 4 ? vector : -1;
+  return vector >= 0 && isSoftwareEnabled(v) && outranks(v, vector >> 4) ? vector : -1;
+}
+
+/** Whether priority class `rank` is above that of the processor priority: above TPR's and above that of what is in service. */
+function outranks(v: Vlapic, rank: i32): bool {
+  return rank > <i32>((get(v, LapicReg.TPR) >> 4) & 15) && rank > highestInService(v) >> 4;
 }
 
 /** The vector was given to the processor: from IRR to ISR. */

@@ -7,7 +7,7 @@ import { rdtsc, writeCr3 } from "../cpu/insn";
 import { report } from "../exit/report";
 import { dispatch } from "../exit/dispatch";
 import { HostWork, Virt, virt } from "../vcpu/current";
-import { clearPending, Pending, setPending, stopVm } from "../vcpu/event";
+import { clearPending, Pending, stopVm } from "../vcpu/event";
 import { Vcpu, VcpuState } from "../vcpu/vcpu";
 import { StopReason, Vm, vcpuOf } from "../vcpu/vm";
 import { deliver, hasInterrupt } from "../virq/deliver";
@@ -39,6 +39,9 @@ import { RFLAGS_IF } from "../cpu/registerbits";
 const DELIVERY: u32 = Pending.EVENT | Pending.NMI | Pending.INTERRUPT | Pending.CONTROLS;
 /** What attendBriefly() serves. */
 const BRIEF: u32 = DELIVERY | Pending.TIMER;
+
+/** What serve() serves. */
+const SERVED: u32 = Pending.INIT | Pending.SIPI | Pending.FLUSH | Pending.DEVICE | Pending.WHERE;
 
 /** Why a turn ended. */
 const enum Turn {
@@ -232,8 +235,9 @@ function attendBriefly(vcpu: Vcpu, task: Task, mine: Virt): u32 {
     atomic.and<u32>(changetype<usize>(mine) + offsetof<Virt>("work"), ~(<u32>HostWork.TIMERS));
     if (takeTimers(changetype<usize>(task))) vcpu.timerMoved = 1;
   }
-  if (vcpu.timerMoved != 0 || (pending & Pending.TIMER) != 0) timers(vcpu, task);
-  else if (due != 0) boundStay(vcpu, rdtsc());
+  let moved: bool = due != 0;
+  if (vcpu.timerMoved != 0 || (pending & Pending.TIMER) != 0) moved = timers(vcpu, task);
+  if (moved) boundStay(vcpu);
   if (mine.work != 0) return attend(vcpu, task, false); // a timer of somebody else
   if ((vcpu.pending & DELIVERY) != 0) deliver(vcpu);
   return Turn.GO_ON;
@@ -244,22 +248,29 @@ function attendBriefly(vcpu: Vcpu, task: Task, mine: Virt): u32 {
  * @repeats each round has taken all work bits; they come by interrupts, which are off, or by one write of another CPU each
  */
 function attend(vcpu: Vcpu, task: Task, first: bool): u32 {
-  let turn: u32 = Turn.GO_ON;
   if (first) vcpu.boundFor = 0;
+  let turn = round(vcpu, task);
   // Work makes work: an expired timer ends the slice, a device's interrupt wakes another vCPU. All of it counts before this entry.
-  do {
-    const work = takeWork();
-    if (work != 0) turn = hostWork(vcpu, task, work);
-    const pending = pendingOf(vcpu);
-    if (turn == Turn.ENDED || (pending & (Pending.STOP | Pending.RESET)) != 0) return Turn.ENDED;
-    serve(vcpu, pending);
-    if ((pending & Pending.TIMER) != 0 || vcpu.timerMoved != 0 || task.timerDue != 0) timers(vcpu, task);
-  } while (turn == Turn.GO_ON && hasWork());
+  while (turn == Turn.GO_ON && hasWork()) turn = round(vcpu, task);
   if (turn != Turn.GO_ON) return turn;
-  boundStay(vcpu, rdtsc());
-  if (vcpu.state != VcpuState.RUNNABLE && !wakes(vcpu)) return stayAsleep(vcpu);
-  if ((pendingOf(vcpu) & DELIVERY) != 0) deliver(vcpu);
+  boundStay(vcpu);
+  if (vcpu.state != VcpuState.RUNNABLE) {
+    if (!wakes(vcpu)) return stayAsleep(vcpu);
+    deliver(vcpu); // also what was put aside while it slept
+  } else if ((pendingOf(vcpu) & DELIVERY) != 0) deliver(vcpu);
   return Turn.GO_ON;
+}
+
+/** Takes this CPU's work and does it, and what is pending for the vCPU but for delivery. */
+function round(vcpu: Vcpu, task: Task): u32 {
+  let turn: u32 = Turn.GO_ON;
+  const work = takeWork();
+  if (work != 0) turn = hostWork(vcpu, task, work);
+  const pending = pendingOf(vcpu);
+  if (turn == Turn.ENDED || (pending & (Pending.STOP | Pending.RESET)) != 0) return Turn.ENDED;
+  if ((pending & SERVED) != 0) serve(vcpu, pending);
+  if ((pending & Pending.TIMER) != 0 || vcpu.timerMoved != 0 || task.timerDue != 0) timers(vcpu, task);
+  return turn;
 }
 
 /** What others asked of the vCPU, but for time and interrupts. */
@@ -288,10 +299,11 @@ function where(vcpu: Vcpu): void {
  * The guest comes back by the host's next deadline, even if the host's timer interrupt should not get through to it. Only
  * time in the guest counts, so a bound for the same deadline holds until it ran out.
  */
-function boundStay(vcpu: Vcpu, now: u64): void {
+function boundStay(vcpu: Vcpu): void {
   const deadline = timer.nextDeadline();
   if (deadline == vcpu.boundFor || !hasPreemptionTimer(vcpu)) return;
   vcpu.boundFor = deadline;
+  const now = rdtsc();
   setPreemptionTimer(deadline > now ? deadline - now : 0);
 }
 
@@ -319,16 +331,15 @@ function devices(vcpu: Vcpu): void {
   unlockDevices(vcpu.vm);
 }
 
-/** Fires what is due and sets the host's timer for what comes next. */
-function timers(vcpu: Vcpu, task: Task): void {
+/** Fires what is due and sets the host's timer for what comes next. False if it was set so already; else boundStay() is to follow. */
+function timers(vcpu: Vcpu, task: Task): bool {
   const devices = (vcpu.pending & Pending.TIMER) != 0;
   if (devices) clearPending(vcpu, Pending.TIMER);
   vcpu.timerMoved = 0;
   task.timerDue = 0;
-  const now = rdtsc();
-  const next = serveTimers(vcpu, now, devices);
+  const next = serveTimers(vcpu, rdtsc(), devices);
   vcpu.armedFor = next;
-  if (armTask(task, next)) boundStay(vcpu, now);
+  return armTask(task, next);
 }
 
 function startUp(vcpu: Vcpu, pending: u32): void {
@@ -351,7 +362,6 @@ function wakes(vcpu: Vcpu): bool {
   const interrupt = interruptsEnabled() && hasInterrupt(vcpu);
   if (vcpu.event == 0 && vcpu.nmisPending == 0 && !interrupt) return false;
   vcpu.state = VcpuState.RUNNABLE;
-  setPending(vcpu, Pending.INTERRUPT); // delivery looks again at what was put aside while it slept
   return true;
 }
 

@@ -80,13 +80,16 @@ function free(task: Task): usize {
 /** The ready task with the least weighted time, or null. Tasks over their cap wait for their window. */
 export function chooseTask(now: u64): Task | null {
   const mine = virt();
-  dropEnded(mine);
   let best: Task | null = null;
+  let ended: bool = false;
   for (let at = headOf(mine); at != 0; at = changetype<Task>(at).next) {
     const task = changetype<Task>(at);
-    if (stateOf(task) != TaskState.READY || waitsForWindow(task, now)) continue;
+    const state = stateOf(task);
+    if (state == TaskState.ENDED) ended = true;
+    if (state != TaskState.READY || waitsForWindow(task, now)) continue;
     if (best == null || task.virtualTime < best.virtualTime) best = task;
   }
+  if (ended) dropEnded(mine);
   return best;
 }
 
