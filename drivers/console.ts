@@ -162,7 +162,7 @@ export function drainSome(): bool {
 
 /** Prints what the ring holds, whoever holds the lock: the machine is about to stop. */
 export function drainLast(): void {
-  for (let i: u32 = 0; i < LOCK_POLLS && atomic.cmpxchg<u32>(state, 0, 1) != 0; i++) pause();
+  lockSoon();
   // A line that its CPU will never finish must not hide those after it.
   for (let i: u32 = 0; i <= MOST_GAPS; i++) drainLocked();
   flush();
@@ -312,12 +312,38 @@ function emitNow(ptr: usize, length: u32): void {
   if (hasE9) for (let i: u32 = 0; i < length; i++) out8(0xe9, load<u8>(ptr + i));
 }
 
-/** Characters that bypass the log: the operator's echo and a guest's terminal. To the first UART only. */
+/**
+ * Characters that bypass the log: the operator's echo and a guest's terminal. To the first UART only, and never into the
+ * middle of a line of the log, whose rest goes out first.
+ */
 export function write(ptr: usize, length: u32): void {
-  if (inputUart >= 0) uart.putBytes(uart.uartAt(inputUart), ptr, length);
+  if (inputUart < 0) return;
+  if (isInLine()) finishLine();
+  uart.putBytes(uart.uartAt(inputUart), ptr, length);
 }
 
 /** Whether write() would take a byte without waiting. */
 export function isWritable(): bool {
-  return inputUart >= 0 && uart.isReady(uart.uartAt(inputUart));
+  return inputUart >= 0 && !isInLine() && uart.isReady(uart.uartAt(inputUart));
+}
+
+/** Whether a part of a line is out, and a part not. */
+function isInLine(): bool {
+  const sent = atomic.load<u32>(state + 20);
+  return sent != 0 && sent < atomic.load<u32>(state + 16);
+}
+
+function finishLine(): void {
+  if (!lockSoon()) return;
+  sendAll();
+  atomic.store<u32>(state, 0);
+}
+
+/** Takes the lock; false if its holder does not give it back. */
+function lockSoon(): bool {
+  for (let i: u32 = 0; i < LOCK_POLLS; i++) {
+    if (atomic.cmpxchg<u32>(state, 0, 1) == 0) return true;
+    pause();
+  }
+  return false;
 }

@@ -38,7 +38,8 @@ export function planBochs(options: BootOptions, iso: string, port: number): Boch
     "error: action=report",
     "info: action=ignore",
     "port_e9_hack: enabled=1",
-    "magic_break: enabled=1",
+    // XCHG BX, BX stops only where a debugger waits for it: elsewhere it may be any guest's
+    `magic_break: enabled=${options.debuggerScript ? 1 : 0}`,
   ];
   const limit = options.timeoutTicks ? [`sb ${options.timeoutTicks}`] : [];
   const commands = options.debuggerScript ?? ["c"];

@@ -8,9 +8,9 @@ import { machine } from "../../fake/machine.ts";
 const TEXT = 0x30_0000;
 const [ERROR, WARN, INFO, DEBUG] = [0, 1, 2, 3];
 
-async function fresh(commandLine = "", cpus = 1) {
+async function fresh(commandLine = "", cpus = 1, byteTicks = 50) {
   const m = await machine({ entries: ["test/unit/drivers/console.as.ts"], cpus });
-  const [com1, com2] = [new FakeUart(m.clock), new FakeUart(m.clock)];
+  const [com1, com2] = [new FakeUart(m.clock, { byteTicks }), new FakeUart(m.clock)];
   m.ports.attach(0x3f8, 8, com1);
   m.ports.attach(0x2f8, 8, com2);
   let e9 = "";
@@ -151,4 +151,17 @@ test("a line whose CPU trapped in the middle holds the others up only for a whil
   k.say(INFO, 3);
   k.drainLast();
   expect(com1.text).toContain("line 3\r\n"); // flushed: nothing is left in the transmitter
+});
+
+test("the operator's echo never lands in the middle of a line of the log", async () => {
+  const { m, k, com1, lines } = await fresh("", 1, 3000);
+  k.say(INFO, 1);
+  k.say(INFO, 2);
+  expect(k.drainSome()).toBe(1); // the FIFO is full before the first line is out
+  expect(k.isWritable()).toBe(0);
+  m.view.setUint16(TEXT, 0x2121, true);
+  k.write(TEXT, 2);
+  expect(lines(com1)).toEqual(["[    0.000000 0] test: line 1"]);
+  k.drain();
+  expect(lines(com1)).toEqual(["[    0.000000 0] test: line 1", "!![    0.000000 0] test: line 2"]);
 });

@@ -60,6 +60,7 @@ describe("Bochs", () => {
     expect(plan.config).toContain("memory: guest=4096, host=2048");
     expect(plan.config).toContain("dev=127.0.0.1:7");
     expect(plan.script).toBe("sb 99\nc\nq\n");
+    expect(plan.config).toContain("magic_break: enabled=0"); // a guest's XCHG BX, BX is not the end
   });
 
   test("ticks are bounded by real time as well, for a machine that halts makes none", () => {
