@@ -312,19 +312,20 @@ function emitNow(ptr: usize, length: u32): void {
   if (hasE9) for (let i: u32 = 0; i < length; i++) out8(0xe9, load<u8>(ptr + i));
 }
 
-/**
- * Characters that bypass the log: the operator's echo and a guest's terminal. To the first UART only, and never into the
- * middle of a line of the log, whose rest goes out first.
- */
+/** Characters of a guest's terminal, which bypass the log. To the first UART only. */
 export function write(ptr: usize, length: u32): void {
-  if (inputUart < 0) return;
-  if (isInLine()) finishLine();
-  uart.putBytes(uart.uartAt(inputUart), ptr, length);
+  if (inputUart >= 0) uart.putBytes(uart.uartAt(inputUart), ptr, length);
+}
+
+/** The operator's echo: as write(), but never into the middle of a line of the log, whose rest goes out first. */
+export function writeEcho(ptr: usize, length: u32): void {
+  if (inputUart >= 0 && isInLine()) finishLine();
+  write(ptr, length);
 }
 
 /** Whether write() would take a byte without waiting. */
 export function isWritable(): bool {
-  return inputUart >= 0 && !isInLine() && uart.isReady(uart.uartAt(inputUart));
+  return inputUart >= 0 && uart.isReady(uart.uartAt(inputUart));
 }
 
 /** Whether a part of a line is out, and a part not. */

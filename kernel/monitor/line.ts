@@ -32,7 +32,7 @@ export function prompt(): void {
 
 function echo(code: u32): void {
   store<u8>(state + 4, code);
-  console.write(state + 4, 1);
+  console.writeEcho(state + 4, 1);
 }
 
 /** Takes one character; true when the line is complete. */

@@ -3,7 +3,7 @@ import * as cmdline from "../../../kernel/lib/cmdline";
 import * as log from "../../../kernel/lib/log";
 import { setKhz } from "../../../kernel/cpu/tsc";
 
-export { drain, drainLast, drainSome, isWritable, lostLines, open, write } from "../../../drivers/console";
+export { drain, drainLast, drainSome, lostLines, open, writeEcho } from "../../../drivers/console";
 export { setKhz };
 
 export function parse(text: usize, bytes: u32): void {
