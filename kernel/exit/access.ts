@@ -3,11 +3,11 @@
 
 import { Access, SegmentState } from "../vcpu/exit";
 import { Vcpu } from "../vcpu/vcpu";
-import { GuestPaging, Walk } from "../mm/gva";
+import { Walk } from "../mm/gva";
 import { isLongMode64 } from "../vendor";
 import { Alu } from "./alu";
 import { Insn } from "./decode";
-import { exchangeOperandAt, ordinary, readOperandAt, translate, writeOperandAt } from "./linear";
+import { exchangeOperandAt, ordinary, pagingOf, readOperandAt, translate, writeOperandAt } from "./linear";
 
 // The block at Vcpu.decode: records do not nest, so each has its place.
 //
@@ -47,10 +47,6 @@ export function codeOf(vcpu: Vcpu): usize {
 export function segmentOf(vcpu: Vcpu): SegmentState {
   return changetype<SegmentState>(vcpu.decode + SEGMENT);
 }
-export function pagingOf(vcpu: Vcpu): GuestPaging {
-  return changetype<GuestPaging>(vcpu.paging);
-}
-
 // ---- Memory operands
 
 /**

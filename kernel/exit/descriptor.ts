@@ -116,9 +116,17 @@ export function loadTaskSegment(vcpu: Vcpu, segment: u32, selector: u32, cpl: u3
     loadNull(segment, selector);
     return true;
   }
-  if (!readDescriptor(vcpu, selector, Vector.TS)) return false;
+  return loadDescribed(vcpu, segment, selector, cpl, Vector.TS);
+}
+
+/**
+ * A code, data or stack segment from the descriptor of a selector that is not null, for privilege `cpl`. False: `vector` (an
+ * unsuitable one), #NP or #SS is queued, or the fault of an access to the table.
+ */
+export function loadDescribed(vcpu: Vcpu, segment: u32, selector: u32, cpl: u32, vector: u32): bool {
+  if (!readDescriptor(vcpu, selector, vector)) return false;
   const access = accessOf(vcpu.operand);
-  if (!suits(segment, selector, access, cpl)) return refuse(vcpu, Vector.TS, selector);
+  if (!suits(segment, selector, access, cpl)) return refuse(vcpu, vector, selector);
   if ((access & SegmentBit.PRESENT) == 0) return refuse(vcpu, segment == Segment.SS ? Vector.SS : Vector.NP, selector);
   if (!markAccessed(vcpu, selector)) return false;
   writeSegment(segment, selector, baseOf(vcpu.operand), limitOf(vcpu.operand), accessOf(vcpu.operand));
@@ -126,7 +134,7 @@ export function loadTaskSegment(vcpu: Vcpu, segment: u32, selector: u32, cpl: u3
 }
 
 /** Type and privilege. Access bits: 3 code, 2 conforming or expand-down, 1 readable or writable. */
-export function suits(segment: u32, selector: u32, access: u32, cpl: u32): bool {
+function suits(segment: u32, selector: u32, access: u32, cpl: u32): bool {
   const dpl = (access >> SegmentBit.DPL_SHIFT) & 3;
   const rpl = selector & RPL;
   if ((access & SegmentBit.CODE_OR_DATA) == 0) return false;

@@ -10,9 +10,14 @@ import { isMmio, mmioRead, mmioWrite } from "../vdev/bus";
 import { raiseGp, raisePf } from "./fault";
 import { CR4_PAE, EFER_LMA } from "../cpu/registerbits";
 
+/** Paging state of the last readPaging(), and the answer of the last translation. */
+export function pagingOf(vcpu: Vcpu): GuestPaging {
+  return changetype<GuestPaging>(vcpu.paging);
+}
+
 /** The vCPU's paging state, read from its registers. Once an exit, before the first translate(). */
 export function readPaging(vcpu: Vcpu): GuestPaging {
-  const p = changetype<GuestPaging>(vcpu.paging);
+  const p = pagingOf(vcpu);
   p.cr0 = readCr0();
   p.cr3 = readCr3(vcpu);
   p.cr4 = readCr4();
@@ -36,7 +41,7 @@ export function ordinary(access: u32): u32 {
 
 /** Translates; the answer is in GuestPaging.gpa. False: #PF (or #GP for a non-canonical address) is queued. */
 export function translate(vcpu: Vcpu, gva: u64, access: u32): bool {
-  const p = changetype<GuestPaging>(vcpu.paging);
+  const p = pagingOf(vcpu);
   if ((p.efer & EFER_LMA) != 0 && !isCanonical(p, gva)) {
     raiseGp(vcpu);
     return false;
@@ -57,7 +62,7 @@ export function readLinear(vcpu: Vcpu, gva: u64, ptr: usize, bytes: u32, access:
   while (bytes) {
     const step = inPage(gva, bytes);
     if (!translate(vcpu, gva, access)) return false;
-    readPhysical(vcpu, changetype<GuestPaging>(vcpu.paging).gpa, ptr, step);
+    readPhysical(vcpu, pagingOf(vcpu).gpa, ptr, step);
     gva += step;
     ptr += step;
     bytes -= step;
@@ -71,7 +76,7 @@ export function writeLinear(vcpu: Vcpu, gva: u64, ptr: usize, bytes: u32, access
   while (bytes) {
     const step = inPage(gva, bytes);
     if (!translate(vcpu, gva, access | Walk.WRITE)) return false;
-    writePhysical(vcpu, changetype<GuestPaging>(vcpu.paging).gpa, ptr, step);
+    writePhysical(vcpu, pagingOf(vcpu).gpa, ptr, step);
     gva += step;
     ptr += step;
     bytes -= step;

@@ -5,7 +5,8 @@ import { Vector, queueException } from "../vcpu/event";
 import { Vcpu } from "../vcpu/vcpu";
 import { isCanonical } from "../mm/gva";
 import { readSegment } from "../vendor";
-import { operandOf, pagingOf, segmentOf, translateOperand } from "./access";
+import { operandOf, segmentOf, translateOperand } from "./access";
+import { pagingOf } from "./linear";
 
 /** Checks and translates the `bytes` bytes at segment:offset into operandOf(vcpu). False: a fault is queued. */
 export function findOperand(vcpu: Vcpu, segment: u32, offset: u64, bytes: u32, write: bool, long: bool): bool {

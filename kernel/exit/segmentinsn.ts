@@ -4,7 +4,7 @@
 import { queueException, Vector } from "../vcpu/event";
 import { Segment, SegmentBit } from "../vcpu/exit";
 import { Vcpu } from "../vcpu/vcpu";
-import { GuestPaging, isCanonical } from "../mm/gva";
+import { isCanonical } from "../mm/gva";
 import {
   blockByMovSs,
   readCpl,
@@ -26,16 +26,17 @@ import {
   accessOf,
   baseOf,
   limitOf,
+  loadDescribed,
   loadNull,
   loadVirtual8086,
   markAccessed,
   readDescriptor,
   readSystemDescriptor,
   refuse,
-  suits,
   writeDescriptor,
 } from "./descriptor";
 import { Emulated } from "./emulated";
+import { pagingOf } from "./linear";
 import { effectiveAddress } from "./operand";
 import { findOperand } from "./segment";
 import { CR0_PE, CR4_UMIP, EFER_LMA, RFLAGS_VM } from "../cpu/registerbits";
@@ -110,13 +111,7 @@ function loadSegment(vcpu: Vcpu, segment: u32, selector: u32, long: bool): bool 
     return true;
   }
   if ((selector & 0xfffc) == 0) return loadNullSelector(vcpu, segment, selector, long);
-  if (!readDescriptor(vcpu, selector, Vector.GP)) return false;
-  const access = accessOf(vcpu.operand);
-  if (!suits(segment, selector, access, readCpl())) return refuse(vcpu, Vector.GP, selector);
-  if ((access & SegmentBit.PRESENT) == 0) return refuse(vcpu, segment == Segment.SS ? Vector.SS : Vector.NP, selector);
-  if (!markAccessed(vcpu, selector)) return false;
-  writeSegment(segment, selector, baseOf(vcpu.operand), limitOf(vcpu.operand), accessOf(vcpu.operand));
-  return true;
+  return loadDescribed(vcpu, segment, selector, readCpl(), Vector.GP);
 }
 
 /** Real mode keeps limit and rights, whatever they are ("unreal" mode); virtual-8086 mode has its own. */
@@ -164,7 +159,7 @@ function loadSystem(vcpu: Vcpu, segment: u32, selector: u32, type: u32, other: u
   if ((access & 0x1f) != type && (access & 0x1f) != other) return refuse(vcpu, Vector.GP, selector);
   if ((access & SegmentBit.PRESENT) == 0) return refuse(vcpu, Vector.NP, selector);
   const base = baseOf(descriptor) | (high << 32);
-  if (long && (!isCanonical(changetype<GuestPaging>(vcpu.paging), base) || ((high >> 32) & 0x1f00) != 0))
+  if (long && (!isCanonical(pagingOf(vcpu), base) || ((high >> 32) & 0x1f00) != 0))
     return refuse(vcpu, Vector.GP, selector);
   if (segment == Segment.TR && !writeDescriptor(vcpu, selector, descriptor | BUSY)) return false;
   const busy: u32 = segment == Segment.TR ? 2 : 0;
@@ -207,6 +202,6 @@ function checkCode(vcpu: Vcpu, selector: u32, to: u64): bool {
   if (conforming ? dpl > cpl : (selector & RPL) > cpl || dpl != cpl) return refuse(vcpu, Vector.GP, selector);
   if (wide && (access & SegmentBit.DEFAULT_BIG) != 0) return refuse(vcpu, Vector.GP, selector);
   if ((access & SegmentBit.PRESENT) == 0) return refuse(vcpu, Vector.NP, selector);
-  const inside = wide ? isCanonical(changetype<GuestPaging>(vcpu.paging), to) : to <= <u64>limitOf(vcpu.operand);
+  const inside = wide ? isCanonical(pagingOf(vcpu), to) : to <= <u64>limitOf(vcpu.operand);
   return inside || refuse(vcpu, Vector.GP, 0);
 }

@@ -5,7 +5,7 @@
 import { queueException, Vector } from "../vcpu/event";
 import { Segment, SegmentBit } from "../vcpu/exit";
 import { Gpr, Vcpu } from "../vcpu/vcpu";
-import { GuestPaging, isCanonical } from "../mm/gva";
+import { isCanonical } from "../mm/gva";
 import {
   readGpr,
   readRip,
@@ -21,6 +21,7 @@ import { loadOperand, storeOperand } from "./access";
 import { maskOf } from "./alu";
 import { Form, Insn, Kind } from "./decode";
 import { Emulated } from "./emulated";
+import { pagingOf } from "./linear";
 import { effectiveAddress, setSized } from "./operand";
 import { findOperand } from "./segment";
 
@@ -149,7 +150,7 @@ function storePopped(vcpu: Vcpu, insn: Insn, long: bool): bool {
 
 /** Outside of 64-bit mode the target lies within CS; in it, it is canonical. */
 function mayGo(vcpu: Vcpu, to: u64, long: bool): bool {
-  const fine = long ? isCanonical(changetype<GuestPaging>(vcpu.paging), to) : to <= <u64>readSegmentLimit(Segment.CS);
+  const fine = long ? isCanonical(pagingOf(vcpu), to) : to <= <u64>readSegmentLimit(Segment.CS);
   if (!fine) queueException(vcpu, Vector.GP, 0);
   return fine;
 }
