@@ -67,19 +67,7 @@ fail:   mov si, failed
 user:   inc byte [cs:called]           ; DS is the tick handler's
         iret
 
-puts:   lodsb
-        test al, al
-        jz .end
-        mov ah, al
-        mov dx, 0x3fd
-.wait:  in al, dx
-        test al, 0x20
-        jz .wait
-        mov dx, 0x3f8
-        mov al, ah
-        out dx, al
-        jmp puts
-.end:   ret
+%include "puts16.inc"
 
 called: db 0
 passed: db "PASS 9 checks", 10, 0

@@ -132,19 +132,7 @@ tick:   inc word [ticks]
         out 0x20, al
         pop ax
         iret
-puts:   lodsb
-        test al, al
-        jz .end
-        mov ah, al
-        mov dx, 0x3fd
-.wait:  in al, dx
-        test al, 0x20
-        jz .wait
-        mov dx, 0x3f8
-        mov al, ah
-        out dx, al
-        jmp puts
-.end:   ret
+%include "puts16.inc"
 
 hello:  db "hello from real mode", 10, 0
 passed: db "PASS 1 checks", 10, 0

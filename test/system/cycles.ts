@@ -1,7 +1,7 @@
 // A guest that is made again and again while another one lives: its memory reads zero each time although the one before
 // poisoned it, and the host has as much free memory at the end as it had at the beginning.
 
-import { ending, runGuests } from "./guestrun.ts";
+import { ending, Lines, runGuests } from "./guestrun.ts";
 
 /** Too much for two of them to fit beside each other: each gets frames that the one before had. */
 const MEMORY_MIB = 64;
@@ -25,6 +25,7 @@ export interface Cycles {
 /** Makes the guest `count` times in one boot. */
 export async function cycle(count: number): Promise<Cycles> {
   const operator = new Operator(count);
+  const lines = new Lines((line) => operator.answer(line));
   const result = await runGuests([KEEPER, POISONER], {
     memoryMib: MEMORY_MIB,
     timeoutTicks: undefined, // emulated time flies while all sleep and the operator types
@@ -32,7 +33,7 @@ export async function cycle(count: number): Promise<Cycles> {
     onReady: (type) => {
       operator.type = type;
     },
-    onSerial: (text) => operator.hear(text),
+    onSerial: (text) => lines.hear(text),
   });
   return judge(result.serial, count);
 }
@@ -40,21 +41,13 @@ export async function cycle(count: number): Promise<Cycles> {
 /** Types into the host's shell: one command at a time, since a UART's FIFO takes 16 characters. */
 class Operator {
   type: (text: string) => void = () => {};
-  private heard = "";
   private ended = 0;
   private isGone = true;
 
   constructor(private readonly count: number) {}
 
-  hear(text: string): void {
-    this.heard += text;
-    const end = this.heard.lastIndexOf("\n") + 1;
-    for (const line of this.heard.slice(0, end).split("\n")) this.answer(line);
-    this.heard = this.heard.slice(end);
-  }
-
   /** The measure begins at the end of the first guest: what exists once has been allocated then. */
-  private answer(line: string): void {
+  answer(line: string): void {
     if (/guest: poison ended: /.test(line)) {
       this.ended++;
       if (this.ended === 1 || this.ended === this.count) this.ask();

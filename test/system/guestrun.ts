@@ -46,6 +46,19 @@ export function runGuests(guests: string[], options: Partial<RunOptions> = {}): 
   });
 }
 
+/** Passes on whole lines, without their ends, of a text that comes in pieces. */
+export class Lines {
+  private rest = "";
+
+  constructor(private readonly take: (line: string) => void) {}
+
+  hear(text: string): void {
+    const lines = (this.rest + text).split("\n");
+    this.rest = lines.pop() ?? "";
+    for (const line of lines) this.take(line);
+  }
+}
+
 /** How a guest ended, as the host says. */
 export function ending(serial: string, name: string): string {
   return new RegExp(`guest: ${name} (ended: .*|refused: .*|is left out: .*)`).exec(serial)?.[1] ?? "did not end";

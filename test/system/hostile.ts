@@ -2,7 +2,7 @@
 // stays up, no VM entry fails, and the checkers notice nothing.
 
 import type { BootResult } from "../../tools/run/options.ts";
-import { ending, passed, runGuests } from "./guestrun.ts";
+import { ending, Lines, passed, runGuests } from "./guestrun.ts";
 import { LOADER_TICKS } from "./harness.ts";
 
 const CHECKERS = ["one", "two"];
@@ -33,6 +33,7 @@ export async function hostileBoot(rows: Seeds[]): Promise<Verdict> {
   const hostile = rows.map(({ first, count }) => `random:r${first} memory=4M cmdline=seed=${first} runs=${count}`);
   const checkers = CHECKERS.map((name, i) => `memcheck:${name} memory=8M cmdline=seed=${i + 1} runs=8`);
   const overseer = new Overseer(rows.map(({ first }) => `r${first}`));
+  const lines = new Lines((line) => overseer.answer(line));
   const result = await runGuests([...checkers, ...hostile], {
     memoryMib: MEMORY_MIB,
     timeoutTicks: LOADER_TICKS + 200_000_000 * (rows.length + 10),
@@ -40,7 +41,7 @@ export async function hostileBoot(rows: Seeds[]): Promise<Verdict> {
     onReady: (type) => {
       overseer.type = type;
     },
-    onSerial: (text) => overseer.hear(text),
+    onSerial: (text) => lines.hear(text),
   });
   return judge(result, rows);
 }
@@ -51,7 +52,6 @@ export async function hostileBoot(rows: Seeds[]): Promise<Verdict> {
  */
 class Overseer {
   type: (text: string) => void = () => {};
-  private rest = "";
   private readonly running: Set<string>;
   private checking = new Set(CHECKERS);
 
@@ -59,17 +59,13 @@ class Overseer {
     this.running = new Set(names);
   }
 
-  hear(text: string): void {
-    const lines = (this.rest + text).split("\n");
-    this.rest = lines.pop() ?? "";
-    for (const line of lines) {
-      const name = /guest: (\w+) (?:ended|refused): /.exec(line)?.[1];
-      if (name === undefined) continue;
-      this.running.delete(name);
-      this.checking.delete(name);
-      const [next] = this.running;
-      if (this.checking.size === 0 && next !== undefined) this.type(`stop ${next}\r`);
-    }
+  answer(line: string): void {
+    const name = /guest: (\w+) (?:ended|refused): /.exec(line)?.[1];
+    if (name === undefined) return;
+    this.running.delete(name);
+    this.checking.delete(name);
+    const [next] = this.running;
+    if (this.checking.size === 0 && next !== undefined) this.type(`stop ${next}\r`);
   }
 }
 
