@@ -1,4 +1,4 @@
-// The ACPI tables that a guest finds at E0000H: RSDP, XSDT, FADT with FACS and DSDT, MADT, MCFG.
+// The ACPI tables that a guest finds at E0000H: RSDP, XSDT, RSDT, FADT with FACS and DSDT, MADT, MCFG.
 // ACPI Specification 6.5, chapter "ACPI Software Programming Model".
 
 import { gueststore8 } from "../cpu/insn";
@@ -63,17 +63,27 @@ export function writeAcpi(vm: Vm): u64 {
   put64(c, fadt);
   put64(c, madt);
   put64(c, mcfg);
-  writeRsdp(endTable(c));
+  const xsdt = endTable(c);
+  writeRsdp(writeRsdt(c, fadt, madt, mcfg), xsdt);
   return ACPI_START;
 }
 
-function writeRsdp(xsdt: u64): void {
+/** The same for who reads ACPI 1.0: GRUB follows this pointer unseen, even where it is null. */
+function writeRsdt(c: Cursor, fadt: u64, madt: u64, mcfg: u64): u64 {
+  beginTable(c, "RSDT", 1);
+  put32(c, <u32>fadt);
+  put32(c, <u32>madt);
+  put32(c, <u32>mcfg);
+  return endTable(c);
+}
+
+function writeRsdp(rsdt: u64, xsdt: u64): void {
   const c = cursorAt(ACPI_START);
   putText(c, "RSD PTR ");
   put8(c, 0); // checksum of the first 20 bytes
   putText(c, "BASALT");
   put8(c, 2); // revision
-  put32(c, 0); // no RSDT
+  put32(c, <u32>rsdt);
   put32(c, <u32>RSDP_BYTES);
   put64(c, xsdt);
   put32(c, 0); // extended checksum, reserved

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { grubPayload, memtest } from "../../tools/guests/payloads.ts";
 import { assembleGuests, ending } from "./guestrun.ts";
-import { LONG, run } from "./harness.ts";
+import { run } from "./harness.ts";
 
 const MINUTE = 60_000;
 const ESCAPE = "\x1b";
@@ -30,8 +30,7 @@ function script(steps: [at: RegExp, text: string][]) {
   };
 }
 
-// Not in `npm test`: GRUB's power-off does not come while memtest86+ prints beside it (docs/guests.md).
-test.runIf(LONG)(
+test(
   "memtest86+ tests the memory of two vCPUs and GRUB shows its menu; both take keys; one powers off by ACPI, one resets",
   async () => {
     const { serial, exit } = await run({

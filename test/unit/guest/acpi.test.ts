@@ -21,19 +21,22 @@ async function tables(vcpus: number) {
   const all = new Map(entries.map((gpa) => [table(gpa).toString("latin1", 0, 4), table(gpa)]));
   const fadt = all.get("FACP") as Buffer;
   all.set("XSDT", xsdt);
+  all.set("RSDT", table(rsdp.readUInt32LE(16)));
   all.set("DSDT", table(fadt.readUInt32LE(40)));
-  return { rsdp, all, fadt, at };
+  return { rsdp, all, fadt, at, entries };
 }
 
 const sum = (bytes: Uint8Array) => bytes.reduce((a, b) => (a + b) & 0xff, 0);
 
 test("checksums and links hold", async () => {
-  const { rsdp, all, fadt, at } = await tables(3);
+  const { rsdp, all, fadt, at, entries } = await tables(3);
   expect(rsdp.toString("latin1", 0, 8)).toBe("RSD PTR ");
   expect(sum(rsdp.subarray(0, 20))).toBe(0);
   expect(sum(rsdp)).toBe(0);
-  expect([...all.keys()].sort()).toEqual(["APIC", "DSDT", "FACP", "MCFG", "XSDT"]);
+  expect([...all.keys()].sort()).toEqual(["APIC", "DSDT", "FACP", "MCFG", "RSDT", "XSDT"]);
   for (const [name, table] of all) expect(sum(table), name).toBe(0);
+  const rsdt = all.get("RSDT") as Buffer;
+  expect([...Array((rsdt.length - 36) / 4).keys()].map((i) => rsdt.readUInt32LE(36 + 4 * i))).toEqual(entries);
   expect(Number(fadt.readBigUInt64LE(140))).toBe(fadt.readUInt32LE(40));
   const facs = at(fadt.readUInt32LE(36), 64);
   expect(facs.toString("latin1", 0, 4)).toBe("FACS");
