@@ -67,7 +67,8 @@ function entryAt(q: Queue, index: u32): Entry {
  */
 export function arm(key: u64, deadline: u64): Status {
   const q = queue();
-  let at = placeOf(q, key);
+  let at = q.count - 1;
+  if (q.count == 0 || entryAt(q, at).key != key) at = placeOf(q, key); // most often it is the earliest that moves
   if (at == q.count) {
     if (at == MAX_TIMERS) return Status.FULL;
     q.count = at + 1;
@@ -131,6 +132,19 @@ export function takeExpired(): u64 {
   if (q.count == 0 || entryAt(q, q.count - 1).deadline > now) return 0;
   q.count--;
   return entryAt(q, q.count).key;
+}
+
+/**
+ * True if timer `key` is the earliest of this CPU and has expired by `now`. It stays in the queue, and the hardware holds nothing: arm()
+ * or cancel() it next. What else has expired then interrupts at once.
+ */
+export function isFirstExpired(key: u64, now: u64): bool {
+  const q = queue();
+  if (q.count == 0) return false;
+  const first = entryAt(q, q.count - 1);
+  if (first.key != key || first.deadline > now) return false;
+  q.programmed = 0;
+  return true;
 }
 
 /** Sets the hardware for the earliest deadline, after takeExpired() has left it without one. */

@@ -129,7 +129,7 @@ export function expireTimer(v: Vlapic, now: u64): void {
   if (mode(v) == TIMER_PERIODIC) {
     const total = totalTicks(v);
     const late = now - v.timerDeadline;
-    const next = v.timerDeadline + (late / total + 1) * total;
+    const next = v.timerDeadline + (late < total ? total : (late / total + 1) * total);
     v.timerDeadline = next < now + MIN_PERIOD_TICKS ? now + MIN_PERIOD_TICKS : next;
   } else {
     v.timerDeadline = 0;

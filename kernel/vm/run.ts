@@ -31,7 +31,7 @@ import { countExit } from "./account";
 import { initVcpu, startVcpu } from "./startup";
 import { noteEnded, setState, slotAt, SlotState, VmSlot } from "./directory";
 import { drainKicks, tellCpu } from "./kick";
-import { armTask, beginTurn, chooseTask, considerWoken, endTurn, takeTimers } from "./schedule";
+import { armTask, beginTurn, chooseTask, considerWoken, endTurn, takeOwnTimer, takeTimers } from "./schedule";
 import { moveState, Task, TaskState } from "./task";
 import { RFLAGS_IF } from "../cpu/registerbits";
 
@@ -231,16 +231,24 @@ function attendBriefly(vcpu: Vcpu, task: Task, mine: Virt): u32 {
   const pending = vcpu.pending;
   const due = mine.work;
   if ((pending & ~BRIEF) != 0 || (due & ~(<u32>HostWork.TIMERS)) != 0) return attend(vcpu, task, false);
-  if (due != 0) {
-    atomic.and<u32>(changetype<usize>(mine) + offsetof<Virt>("work"), ~(<u32>HostWork.TIMERS));
-    if (takeTimers(changetype<usize>(task))) vcpu.timerMoved = 1;
+  if ((due | vcpu.timerMoved | (pending & Pending.TIMER)) != 0) {
+    keepTime(vcpu, task, due != 0);
+    if (mine.work != 0) return attend(vcpu, task, false); // a timer of somebody else
   }
-  let moved: bool = due != 0;
-  if (vcpu.timerMoved != 0 || (pending & Pending.TIMER) != 0) moved = timers(vcpu, task);
-  if (moved) boundStay(vcpu);
-  if (mine.work != 0) return attend(vcpu, task, false); // a timer of somebody else
   if ((vcpu.pending & DELIVERY) != 0) deliver(vcpu);
   return Turn.GO_ON;
+}
+
+/** A timer is due, or the vCPU's deadline moved. `due`: HostWork.TIMERS is set. */
+function keepTime(vcpu: Vcpu, task: Task, due: bool): void {
+  const now = rdtsc();
+  if (due) {
+    atomic.and<u32>(changetype<usize>(virt()) + offsetof<Virt>("work"), ~(<u32>HostWork.TIMERS));
+    if (takeOwnTimer(task, now) || takeTimers(changetype<usize>(task))) vcpu.timerMoved = 1;
+  }
+  const asked = vcpu.timerMoved != 0 || (vcpu.pending & Pending.TIMER) != 0;
+  const moved = asked && timers(vcpu, task, now);
+  if (moved || due) boundStay(vcpu, now);
 }
 
 /**
@@ -253,7 +261,7 @@ function attend(vcpu: Vcpu, task: Task, first: bool): u32 {
   // Work makes work: an expired timer ends the slice, a device's interrupt wakes another vCPU. All of it counts before this entry.
   while (turn == Turn.GO_ON && hasWork()) turn = round(vcpu, task);
   if (turn != Turn.GO_ON) return turn;
-  boundStay(vcpu);
+  boundStay(vcpu, rdtsc());
   if (vcpu.state != VcpuState.RUNNABLE) {
     if (!wakes(vcpu)) return stayAsleep(vcpu);
     deliver(vcpu); // also what was put aside while it slept
@@ -269,7 +277,7 @@ function round(vcpu: Vcpu, task: Task): u32 {
   const pending = pendingOf(vcpu);
   if (turn == Turn.ENDED || (pending & (Pending.STOP | Pending.RESET)) != 0) return Turn.ENDED;
   if ((pending & SERVED) != 0) serve(vcpu, pending);
-  if ((pending & Pending.TIMER) != 0 || vcpu.timerMoved != 0 || task.timerDue != 0) timers(vcpu, task);
+  if ((pending & Pending.TIMER) != 0 || vcpu.timerMoved != 0 || task.timerDue != 0) timers(vcpu, task, rdtsc());
   return turn;
 }
 
@@ -299,11 +307,10 @@ function where(vcpu: Vcpu): void {
  * The guest comes back by the host's next deadline, even if the host's timer interrupt should not get through to it. Only
  * time in the guest counts, so a bound for the same deadline holds until it ran out.
  */
-function boundStay(vcpu: Vcpu): void {
+function boundStay(vcpu: Vcpu, now: u64): void {
   const deadline = timer.nextDeadline();
   if (deadline == vcpu.boundFor || !hasPreemptionTimer(vcpu)) return;
   vcpu.boundFor = deadline;
-  const now = rdtsc();
   setPreemptionTimer(deadline > now ? deadline - now : 0);
 }
 
@@ -332,12 +339,12 @@ function devices(vcpu: Vcpu): void {
 }
 
 /** Fires what is due and sets the host's timer for what comes next. False if it was set so already; else boundStay() is to follow. */
-function timers(vcpu: Vcpu, task: Task): bool {
+function timers(vcpu: Vcpu, task: Task, now: u64): bool {
   const devices = (vcpu.pending & Pending.TIMER) != 0;
   if (devices) clearPending(vcpu, Pending.TIMER);
   vcpu.timerMoved = 0;
   task.timerDue = 0;
-  const next = serveTimers(vcpu, rdtsc(), devices);
+  const next = serveTimers(vcpu, now, devices);
   vcpu.armedFor = next;
   return armTask(task, next);
 }

@@ -178,6 +178,16 @@ export function takeTimers(running: usize): bool {
   return own;
 }
 
+/**
+ * takeTimers() where the deadline of the running task is the CPU's earliest, and has come: only armTask() is to follow. False: it is
+ * not so, and nothing was done.
+ */
+export function takeOwnTimer(task: Task, now: u64): bool {
+  if (!timer.isFirstExpired(keyOf(task), now)) return false;
+  task.armedFor = 0;
+  return true;
+}
+
 function otherExpired(key: u64): void {
   if (key <= MAX_TASKS) {
     const task = taskAt(<u32>key - 1);
@@ -193,11 +203,15 @@ function otherExpired(key: u64): void {
 
 /** Sets the task's timer, and with it the hardware; u64.MAX_VALUE: none. False if it was set so already. */
 export function armTask(task: Task, deadline: u64): bool {
-  const wanted = deadline == u64.MAX_VALUE ? 0 : max(deadline, 1);
-  if (wanted != 0 && wanted == task.armedFor) return false;
+  if (deadline == u64.MAX_VALUE) {
+    task.armedFor = 0;
+    timer.cancel(keyOf(task)); // also where it is not armed: it may have expired just now
+    return true;
+  }
+  const wanted = max(deadline, 1);
+  if (wanted == task.armedFor) return false;
   task.armedFor = wanted;
-  if (wanted) timer.arm(keyOf(task), wanted);
-  else timer.cancel(keyOf(task)); // also where it is not armed: it may have expired just now
+  timer.arm(keyOf(task), wanted);
   return true;
 }
 

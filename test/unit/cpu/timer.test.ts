@@ -44,6 +44,51 @@ test("timers expire in the order of their deadlines, whatever was armed, moved a
   );
 });
 
+test("the earliest timer, once it has expired, can be moved in its place: nothing else is lost, and the hardware follows", async () => {
+  const m = await machine({ entries: ENTRIES });
+  const k = m.kernel;
+  k.deadlineMode();
+  const { lapic } = m.current;
+  const earliest = (model: Map<bigint, bigint>) => [...model.values()].reduce((a, b) => (a < b ? a : b), NEVER);
+  const plan = fc.record({
+    delays: fc.array(fc.integer({ min: 0, max: 6 }), { minLength: 1, maxLength: 5 }), // few, so that many are equal
+    pass: fc.integer({ min: 0, max: 6 }),
+    again: fc.option(fc.integer({ min: 0, max: 9 })),
+  });
+  fc.assert(
+    fc.property(plan, ({ delays, pass, again }) => {
+      for (let key = 1n; key <= 5n; key++) k.cancel(key);
+      const start = m.clock.ticks + 10_000;
+      const model = new Map(delays.map((delay, i) => [BigInt(i + 1), BigInt(start + delay * 100)]));
+      for (const [key, deadline] of model) k.arm(key, deadline);
+      m.clock.ticks = start + pass * 100;
+      const now = BigInt(m.clock.ticks);
+      const first = [...model.keys()].filter((key) => k.isFirstExpired(key, now));
+      expect(first).toHaveLength(earliest(model) <= now ? 1 : 0);
+      if (first.length === 0) return;
+      k.now(); // what the hardware held has fired by now
+      for (let vector = lapic.pending(); vector >= 0; vector = lapic.pending()) {
+        lapic.acknowledge(vector);
+        lapic.write(0xb0, 0);
+      }
+      expect(model.get(first[0])).toBe(earliest(model));
+      if (again === null) {
+        k.cancel(first[0]);
+        model.delete(first[0]);
+      } else {
+        model.set(first[0], now + BigInt(again * 100 + 50));
+        k.arm(first[0], now + BigInt(again * 100 + 50));
+      }
+      expect(k.nextDeadline()).toBe(earliest(model));
+      // What has passed meanwhile interrupts at once, a deadline to come waits in the hardware.
+      k.now();
+      if (earliest(model) <= now) expect(lapic.pending()).toBe(0xfa);
+      else expect([lapic.tscDeadline, lapic.pending()]).toEqual([model.size ? earliest(model) : 0n, -1]);
+    }),
+    { numRuns: 300 },
+  );
+});
+
 test("a full queue refuses one more timer and keeps the others", async () => {
   const { kernel: k } = await machine({ entries: ENTRIES });
   const most = k.most();

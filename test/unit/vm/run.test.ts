@@ -225,6 +225,34 @@ describe("VMs that share a CPU", () => {
     expect(Math.max(...late)).toBeLessThan(2.1 * MS);
   });
 
+  // biome-ignore format: a table
+  test.each<[string, boolean, number, number]>([
+    ["alone, each tick comes at its time", false, 200_000, 20_000],
+    ["beside one that computes, each comes within the other's slice", true, 12 * MS, 2.1 * MS],
+  ])("a periodic timer: %s", async (_name, shared, period, late) => {
+    const TICKS = 40;
+    const came: number[] = [];
+    const script: Script = function* (cpu) {
+      yield* x2apic(cpu);
+      yield wrmsr(cpu, 0x83e, 0xb); // divide by 1
+      yield wrmsr(cpu, 0x832, 0x2_00ee); // periodic
+      cpu.write(F.GUEST_RFLAGS, IF);
+      yield wrmsr(cpu, 0x838, period);
+      const start = cpu.m.clock.ticks;
+      while (came.length < TICKS) {
+        yield cpu.stay.untilInterrupt();
+        if (cpu.injected?.vector !== 0xee) continue;
+        came.push((cpu.m.clock.ticks - start) / period);
+        yield wrmsr(cpu, 0x80b, 0);
+        expect(cpu.injected).toBe(null);
+      }
+    };
+    const other = shared ? [OTHER()] : [];
+    await guest(shared ? both(script, computing([0, 0], TICKS * period)) : script, { modules: other });
+    expect(came.map((n) => Math.floor(n + 0.01))).toEqual(Array.from({ length: TICKS }, (_, i) => i + 1));
+    expect(Math.max(...came.map((n) => (n + 0.01) % 1))).toBeLessThan(0.01 + late / period);
+  });
+
   test("what one leaves in CR2, DR0 and the SYSCALL MSRs is not the other's", async () => {
     const seen: Record<number, unknown[]> = { 0: [], 1: [] };
     const script: Script = function* (cpu) {
