@@ -3,9 +3,11 @@
 import { Access } from "../vcpu/exit";
 import { Pending, setPending } from "../vcpu/event";
 import { Vcpu } from "../vcpu/vcpu";
-import { readQualification, recoverEvent } from "../vendor";
-import { onApicWrite as lapicWritten, onEoi, vlapicOf, mmioBase } from "../virq/vlapic";
+import { readQualification, recoverEvent, skip } from "../vendor";
+import { LapicReg } from "../virq/lapicreg";
+import { endOfInterrupt, onApicWrite as lapicWritten, onEoi, vlapicOf, mmioBase } from "../virq/vlapic";
 import { emulateAt } from "./emulate";
+import { insnIn, Plain, recall } from "./recent";
 import { stopWithReport } from "./unexpected";
 
 const OFFSET: u64 = 0xfff;
@@ -13,19 +15,37 @@ const OFFSET: u64 = 0xfff;
 const WRITE: u32 = 1;
 const FETCH: u32 = 2;
 
-/** An access to the APIC page that the processor leaves to us. */
+/**
+ * An access to the APIC page that the processor leaves to us. Only one during the delivery of an event, of another type, says that in the
+ * IDT-vectoring information too. Intel SDM Vol. 3, "Exit Qualification for APIC-Access VM Exits".
+ */
 export function onApicAccess(vcpu: Vcpu): void {
   const q = readQualification();
-  recoverEvent(vcpu);
   const type = <u32>(q >> 12) & 15;
+  const offset = q & OFFSET;
   if (type >= FETCH) {
+    recoverEvent(vcpu);
     stopWithReport(vcpu, "the APIC page is used for instructions, or in the delivery of an event");
     return;
   }
-  vcpu.exitGva = q & OFFSET;
-  vcpu.exitGpa = mmioBase(vlapicOf(vcpu)) + (q & OFFSET);
+  if (type == WRITE && offset == <u64>LapicReg.EOI && endByKnown(vcpu)) return;
+  vcpu.exitGva = offset;
+  vcpu.exitGpa = mmioBase(vlapicOf(vcpu)) + offset;
   vcpu.exitAccess = Access.FINAL | Access.OFFSET_VALID | (type == WRITE ? Access.WRITE : Access.READ);
   emulateAt(vcpu);
+}
+
+/**
+ * EOI by an instruction that was decoded before: a MOV of 32 bits has one operand, the one that the processor tells of, and whatever
+ * it writes is an EOI, so that its length is all that is asked of it. (The exit does not tell that: the VM-exit instruction length
+ * is undefined here.) False: it is another instruction, and nothing was done.
+ */
+function endByKnown(vcpu: Vcpu): bool {
+  const known = recall(vcpu);
+  if (known == null || (known.plain & Plain.STORE32) == 0) return false;
+  endOfInterrupt(vlapicOf(vcpu));
+  skip(insnIn(known).length);
+  return true;
 }
 
 /** The register is written already; its effect is ours. RIP is past the instruction. */

@@ -12,7 +12,7 @@ import { codeMemoOf, fetchInstruction } from "./fetch";
 import { findOperand } from "./segment";
 import { readOperandAt, readPaging, writeOperandAt } from "./linear";
 import { effectiveAddress, registerOperand, setRegisterOperand, setSized, source } from "./operand";
-import { insnIn, keep, placeFor, recall } from "./recent";
+import { insnIn, keep, placeFor, Plain, recall } from "./recent";
 import { moveVector } from "./vector";
 import { runStack, usesStack } from "./stackinsn";
 import { runDescriptor, usesDescriptors } from "./segmentinsn";
@@ -53,7 +53,7 @@ export function emulate(vcpu: Vcpu): Emulated {
   const known = recall(vcpu);
   if (known == null) return fetchAndRun(vcpu);
   const insn = insnIn(known);
-  if (known.plain != 0 && move(vcpu, insn)) return Emulated.DONE;
+  if ((known.plain & Plain.MOVE) != 0 && move(vcpu, insn)) return Emulated.DONE;
   readPaging(vcpu);
   return run(vcpu, insn, true);
 }

@@ -15,6 +15,12 @@ const SLOTS: u32 = 16;
 /** No instruction is there: it is not canonical. */
 const NOWHERE: u64 = 0x8000_0000_0000_0000;
 
+/** What is known of an instruction without looking at it again. */
+export const enum Plain {
+  MOVE = 1, // a MOV whose operand can be found by adding up: no FS, GS, RIP or RSP, no AH to BH
+  STORE32 = 2, // one of 32 bits to memory
+}
+
 @unmanaged
 export class Recent {
   rip: u64;
@@ -22,7 +28,6 @@ export class Recent {
   cr4: u64;
   efer: u64;
   cs: u32; // access rights
-  ss: u32;
   /** Guest-physical addresses of the paging entries; four at least, the last one repeated. */
   at0: u64;
   at1: u64;
@@ -38,8 +43,7 @@ export class Recent {
   code0: u64; // the first 16 bytes
   code1: u64;
   levels: u32; // 4 or 5
-  /** 1: a MOV whose operand can be found by adding up: no FS, GS, RIP or RSP, no AH to BH. */
-  plain: u32;
+  plain: u32; // Plain bits
 }
 const INSN: usize = (offsetof<Recent>() + 7) & ~7;
 const SLOT_BYTES: usize = (INSN + offsetof<Insn>() + 15) & ~15;
@@ -64,25 +68,29 @@ function slotFor(vcpu: Vcpu, rip: u64): Recent {
 export function recall(vcpu: Vcpu): Recent | null {
   const rip = readRip();
   const r = slotFor(vcpu, rip);
-  if (r.rip != rip || !sameRegisters(r) || !sameEntries(r)) return null;
-  if (loadGuest(r.gpa, 8) != r.code0 || loadGuest(r.gpa + 8, 8) != r.code1) return null;
-  return r;
+  if (r.rip != rip || !sameRegisters(r) || changes(r) != 0) return null;
+  return r.levels < 5 || loadGuest(r.at4, 8) == r.value4 ? r : null;
 }
 
-/** CR0 and the mode need no look of their own: EFER.LMA and CS.L say that paging is on and the code 64-bit. */
+/**
+ * What decides where the bytes are and what they mean. CR0 and the mode need no look of their own: EFER.LMA and CS.L say that paging
+ * is on and the code 64-bit. Nor does the privilege level: that the instruction may be fetched, the processor found when it did.
+ */
 function sameRegisters(r: Recent): bool {
   const paging = (rawCr3() ^ r.cr3) | (rawCr4() ^ r.cr4) | (rawEfer() ^ r.efer);
-  const segments = (readSegmentAccess(Segment.CS) ^ r.cs) | (readSegmentAccess(Segment.SS) ^ r.ss);
-  return (paging | <u64>segments) == 0;
+  return (paging | <u64>(readSegmentAccess(Segment.CS) ^ r.cs)) == 0;
 }
 
-function sameEntries(r: Recent): bool {
-  const differs =
+/** Bits that differ now in the first four paging entries and in the instruction's bytes. */
+function changes(r: Recent): u64 {
+  return (
     (loadGuest(r.at0, 8) ^ r.value0) |
     (loadGuest(r.at1, 8) ^ r.value1) |
     (loadGuest(r.at2, 8) ^ r.value2) |
-    (loadGuest(r.at3, 8) ^ r.value3);
-  return differs == 0 && (r.levels < 5 || loadGuest(r.at4, 8) == r.value4);
+    (loadGuest(r.at3, 8) ^ r.value3) |
+    (loadGuest(r.gpa, 8) ^ r.code0) |
+    (loadGuest(r.gpa + 8, 8) ^ r.code1)
+  );
 }
 
 /** Where the instruction at RIP is to be decoded; keep() makes it known afterwards. */
@@ -103,13 +111,12 @@ export function keep(vcpu: Vcpu, r: Recent, memo: WalkMemo, code: usize): void {
   r.cr4 = rawCr4();
   r.efer = rawEfer();
   r.cs = readSegmentAccess(Segment.CS);
-  r.ss = readSegmentAccess(Segment.SS);
   r.levels = memo.depth < 5 ? 4 : 5;
   for (let i: u32 = 0; i < 5; i++) copyEntry(r, memo, i, min(i, memo.depth - 1));
   r.gpa = memo.gpa | (rip & 0xfff);
   r.code0 = load<u64>(code);
   r.code1 = load<u64>(code, 8);
-  r.plain = isPlain(insnIn(r)) ? 1 : 0;
+  r.plain = plainOf(insnIn(r));
   r.rip = rip;
 }
 
@@ -118,6 +125,11 @@ function copyEntry(r: Recent, memo: WalkMemo, to: u32, from: u32): void {
   const target = changetype<usize>(r) + ((<usize>to) << 3);
   store<u64>(target, load<u64>(source, offsetof<WalkMemo>("at0")), offsetof<Recent>("at0"));
   store<u64>(target, load<u64>(source, offsetof<WalkMemo>("value0")), offsetof<Recent>("value0"));
+}
+
+function plainOf(insn: Insn): u32 {
+  if (!isPlain(insn)) return 0;
+  return insn.bytes == 4 && (insn.flags & Form.TO_REGISTER) == 0 ? Plain.MOVE | Plain.STORE32 : Plain.MOVE;
 }
 
 function isPlain(insn: Insn): bool {

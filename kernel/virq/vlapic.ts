@@ -76,6 +76,9 @@ export class Vlapic {
   /** Bit i: word i of IRR, of ISR, may hold something; the processor's own deliveries do not show (hardwareDelivery). */
   irrWords: u32;
   isrWords: u32;
+  /** Highest vector in IRR, and in ISR; -1: none. Nothing is known of them while the processor delivers (hardwareDelivery). */
+  requested: i32;
+  serving: i32;
   /** For virtual-interrupt delivery: 1, RVI and SVI are to be computed anew; else the highest vector that came since they were. */
   statusStale: u32;
   newest: u32;
@@ -149,6 +152,8 @@ function resetRegisters(v: Vlapic): void {
 export function forgetRequests(v: Vlapic): void {
   v.irrWords = ALL_WORDS;
   v.isrWords = ALL_WORDS;
+  v.requested = topRequest(v);
+  v.serving = topInService(v);
   v.newest = 0;
   v.statusStale = 1;
 }
@@ -202,15 +207,16 @@ export function highest(v: Vlapic, reg: u32): i32 {
 
 const ALL_WORDS: u32 = 0xff;
 
-/** Highest vector in IRR, -1 if none: without a search where only this file writes it. */
-function highestRequest(v: Vlapic): i32 {
-  if (v.hardwareDelivery) return highest(v, LapicReg.IRR);
+/** Highest vector in service, -1 if none: without a search where only this file writes ISR. */
+function highestInService(v: Vlapic): i32 {
+  return v.hardwareDelivery ? highest(v, LapicReg.ISR) : v.serving;
+}
+
+function topRequest(v: Vlapic): i32 {
   return v.irrWords == 0 ? -1 : topmost(v, LapicReg.IRR, offsetof<Vlapic>("irrWords"));
 }
 
-/** Highest vector in service, -1 if none. */
-function highestInService(v: Vlapic): i32 {
-  if (v.hardwareDelivery) return highest(v, LapicReg.ISR);
+function topInService(v: Vlapic): i32 {
   return v.isrWords == 0 ? -1 : topmost(v, LapicReg.ISR, offsetof<Vlapic>("isrWords"));
 }
 
@@ -299,11 +305,13 @@ export function sync(v: Vlapic): void {
     words &= words - 1;
     const at = changetype<usize>(v) + ((<usize>word) << 2);
     const bits = atomic.xchg<u32>(at + POSTED, 0);
-    if (bits) fold(v, word, bits, atomic.load<u32>(at + POSTED_LEVEL) & bits);
+    if (!bits) continue;
+    fold(v, word, bits, atomic.load<u32>(at + POSTED_LEVEL) & bits);
+    noteRequest(v, (word << 5) + (clz<u32>(bits) ^ 31));
   }
 }
 
-/** New requests `bits` in word `word` of IRR, and how they came: `level` in TMR. */
+/** New requests `bits` in word `word` of IRR, and how they came: `level` in TMR. noteRequest() is to follow. */
 function fold(v: Vlapic, word: u32, bits: u32, level: u32): void {
   const at = v.page + ((<usize>word) << 4);
   const before = load<u32>(at, LapicReg.TMR);
@@ -314,7 +322,12 @@ function fold(v: Vlapic, word: u32, bits: u32, level: u32): void {
   }
   store<u32>(at, load<u32>(at, LapicReg.IRR) | bits, LapicReg.IRR);
   v.irrWords |= 1 << word;
-  if (v.hardwareDelivery) v.newest = max(v.newest, (word << 5) + (clz<u32>(bits) ^ 31));
+}
+
+/** `vector` is the highest of those that fold() put into IRR. */
+function noteRequest(v: Vlapic, vector: u32): void {
+  if (v.hardwareDelivery) v.newest = max(v.newest, vector);
+  else v.requested = max(v.requested, <i32>vector);
 }
 
 /** accept() for an edge of the vCPU's own timer, on its own CPU: no other CPU need be told. */
@@ -325,6 +338,7 @@ export function acceptHere(v: Vlapic, vector: u32): void {
     return;
   }
   fold(v, vector >> 5, 1 << (vector & 31), 0);
+  noteRequest(v, vector);
   setPending(v.vcpu, Pending.INTERRUPT);
 }
 
@@ -383,34 +397,35 @@ export function processorPriority(v: Vlapic): u32 {
   return tpr >> 4 >= isrv >> 4 ? tpr : isrv & 0xf0;
 }
 
-/** The vector to deliver now, or -1. `sync` first. */
+/** The vector to deliver now, or -1: its class is above TPR's and above that of what is in service. `sync` first. */
 export function nextVector(v: Vlapic): i32 {
-  const vector = highestRequest(v);
-  return vector >= 0 && isSoftwareEnabled(v) && outranks(v, vector >> 4) ? vector : -1;
+  const vector = v.hardwareDelivery ? highest(v, LapicReg.IRR) : v.requested;
+  if (vector < 0 || !isSoftwareEnabled(v)) return -1;
+  const rank = vector >> 4;
+  if (rank <= <i32>((get(v, LapicReg.TPR) >> 4) & 15)) return -1;
+  const serving = v.hardwareDelivery ? highest(v, LapicReg.ISR) : v.serving;
+  return rank > serving >> 4 ? vector : -1;
 }
 
-/** Whether priority class `rank` is above that of the processor priority: above TPR's and above that of what is in service. */
-function outranks(v: Vlapic, rank: i32): bool {
-  return rank > <i32>((get(v, LapicReg.TPR) >> 4) & 15) && rank > highestInService(v) >> 4;
-}
-
-/** The vector was given to the processor: from IRR to ISR. */
+/** `vector`, of nextVector(), was given to the processor: from IRR to ISR, where it is the highest. */
 export function acknowledge(v: Vlapic, vector: u32): void {
   const at = v.page + ((<usize>vector >> 5) << 4);
   const bit: u32 = 1 << (vector & 31);
   const left = load<u32>(at, LapicReg.IRR) & ~bit;
   store<u32>(at, left, LapicReg.IRR);
   if (!left) v.irrWords &= ~((<u32>1) << (vector >> 5));
+  v.requested = topRequest(v);
   store<u32>(at, load<u32>(at, LapicReg.ISR) | bit, LapicReg.ISR);
   v.isrWords |= 1 << (vector >> 5);
+  v.serving = <i32>vector;
 }
 
 /**
  * TPR value below which a request that waits would be delivered: the TPR threshold of the VMCS; 0 if TPR
- * blocks nothing. SDM Vol. 3, "TPR Virtualization".
+ * blocks nothing. Not for a processor that delivers by itself. SDM Vol. 3, "TPR Virtualization".
  */
 export function tprThreshold(v: Vlapic): u32 {
-  const vector = highestRequest(v);
+  const vector = v.requested;
   if (vector < 0) return 0;
   const tpr = (get(v, LapicReg.TPR) >> 4) & 15;
   const wanted = <u32>vector >> 4;
@@ -425,6 +440,7 @@ export function endOfInterrupt(v: Vlapic): void {
   const left = load<u32>(at) & ~((<u32>1) << (vector & 31));
   store<u32>(at, left);
   if (!left) v.isrWords &= ~((<u32>1) << (vector >> 5));
+  v.serving = topInService(v);
   v.statusStale = 1;
   onEoi(v, <u32>vector);
   lookAgain(v);
@@ -432,7 +448,7 @@ export function endOfInterrupt(v: Vlapic): void {
 
 /** A priority fell or the APIC opened: a request that was held back may go in at the next entry. */
 function lookAgain(v: Vlapic): void {
-  if (v.hardwareDelivery || highestRequest(v) >= 0) setPending(v.vcpu, Pending.INTERRUPT);
+  if (v.hardwareDelivery || v.requested >= 0) setPending(v.vcpu, Pending.INTERRUPT);
 }
 
 /** The part of an EOI that hardware leaves to us (EOI-induced exit): `vector` has already left ISR. */

@@ -106,6 +106,81 @@ test("the APIC page by the processor's own exit: reads and writes; code there st
   expect(ended).toContain("test ended");
 });
 
+/** How EOI can be written: the store's bytes, and whether it ends an interrupt. RBX: the register's address. */
+// biome-ignore format: a table
+const EOI_STORES: [name: string, code: number[], ends: boolean][] = [
+  ["mov [rbx], eax", [0x89, 0x03], true],
+  ["mov dword [rbx], 0", [0xc7, 0x03, 0, 0, 0, 0], true],
+  ["mov dword [rbx + 0], -1", [0xc7, 0x43, 0, 0xff, 0xff, 0xff, 0xff], true],
+  ["mov [eax], ...: stosd", [0xab], true],
+  ["and dword [rbx], 0", [0x83, 0x23, 0], true],
+  ["xchg [rbx], eax", [0x87, 0x03], true],
+  ["mov [rbx], ax", [0x66, 0x89, 0x03], false],
+  ["mov [rbx], al", [0x88, 0x03], false],
+  ["mov [rbx], rax", [0x48, 0x89, 0x03], true],
+];
+
+test.each(EOI_STORES)("EOI by %s, by the processor's own exit, the first time and again", async (_name, code, ends) => {
+  const IF_TF = 0x302n;
+  const IRR = 0x200;
+  await guest(function* (cpu) {
+    enterLong(cpu);
+    mapDevice(cpu, APIC);
+    const write = function* (reg: number, value: number) {
+      cpu.set(R.RBX, APIC + reg);
+      cpu.set(R.RAX, value);
+      run(cpu, save, CODE + 0x104); // no instruction displaces another in the table of known ones
+      yield { reason: EXIT.APIC_ACCESS, qualification: BigInt(0x1000 | reg) };
+    };
+    yield* write(0xf0, 0x1ff);
+    for (let again = 0; again < 4; again++) {
+      // 41H and 62H wait; 62H goes in first.
+      cpu.write(F.GUEST_RFLAGS, 0x202n);
+      yield* write(0x80, 0xf0);
+      for (const vector of [0x41, 0x62]) yield* write(0x300, 0x4_4000 | vector);
+      yield* write(0x80, 0);
+      expect([again, cpu.injected?.vector]).toEqual([again, 0x62]);
+      cpu.set(R.RBX, APIC + 0xb0);
+      cpu.set(R.RDI, APIC + 0xb0);
+      cpu.set(R.RAX, 0);
+      cpu.write(F.GUEST_RFLAGS, IF_TF);
+      cpu.write(F.GUEST_INTERRUPTIBILITY, 1n); // behind STI
+      run(cpu, code);
+      yield { reason: EXIT.APIC_ACCESS, qualification: 0x10b0n };
+      const state = [cpu.injected?.vector, cpu.rip, cpu.read(F.GUEST_INTERRUPTIBILITY) & 3n];
+      expect([again, ...state]).toEqual([again, ends ? 0x41 : undefined, BigInt(CODE + code.length), 0n]);
+      expect(cpu.read(F.GUEST_PENDING_DEBUG) & 0x4000n).toBe(0x4000n); // the single step
+      cpu.write(F.GUEST_PENDING_DEBUG, 0n);
+      cpu.write(F.GUEST_RFLAGS, 0x202n);
+      for (let i = 0; i < 2; i++) yield* write(0xb0, 0);
+      cpu.set(R.RBX, APIC + IRR + 0x20);
+      run(cpu, load, CODE + 0x208);
+      yield { reason: EXIT.APIC_ACCESS, qualification: BigInt(IRR + 0x20) };
+      expect(cpu.get(R.RAX)).toBe(0n);
+    }
+  });
+});
+
+test("EOI by an instruction that has changed meanwhile moves RIP by what it is now", async () => {
+  await guest(function* (cpu) {
+    enterLong(cpu);
+    mapDevice(cpu, APIC);
+    cpu.set(R.RBX, APIC + 0xb0);
+    const eoi: GuestExit = { reason: EXIT.APIC_ACCESS, qualification: 0x10b0n };
+    for (const code of [save, save, [0xc7, 0x03, 0, 0, 0, 0], [0x89, 0x43, 0x00], [0x89, 0x43, 0x00], save]) {
+      run(cpu, code);
+      yield eoi;
+      expect(cpu.rip).toBe(BigInt(CODE + code.length));
+    }
+    // The same linear address, another page behind it.
+    cpu.poke(0x11_0000, [0xc7, 0x03, 0, 0, 0, 0]);
+    cpu.poke(TABLES + 0x2008, 0x87n);
+    cpu.write(F.GUEST_RIP, CODE);
+    yield eoi;
+    expect(cpu.rip).toBe(BigInt(CODE + 6));
+  });
+});
+
 test("an instruction is executed as it stands now: other bytes, another page behind it, another privilege", async () => {
   const HERE = 0x51_0000; // in the third 2 MiB, which change their frame
   const ENTRY = TABLES + 0x2010;

@@ -1,5 +1,6 @@
 // The guest's local APIC, register by register, in both modes.
 
+import fc from "fast-check";
 import { expect, test } from "vitest";
 import { struct } from "../../fake/layout.ts";
 import { ARENA, type Fixture, vmFixture } from "../vdev/fixture.ts";
@@ -581,6 +582,127 @@ test("posted requests survive any interleaving with the owner's folding", async 
     write(f, v, 0xb0, 0);
   }
   expect(wanted.size).toBe(0);
+});
+
+/** IRR, ISR and TMR as sets, and the manual's rules over them. */
+class PlainApic {
+  irr = new Set<number>();
+  isr = new Set<number>();
+  tmr = new Set<number>();
+  tpr = 0;
+  enabled = true;
+  static top(set: Set<number>): number {
+    return Math.max(-1, ...set);
+  }
+  get ppr(): number {
+    const serving = Math.max(0, PlainApic.top(this.isr));
+    return this.tpr >> 4 >= serving >> 4 ? this.tpr : serving & 0xf0;
+  }
+  get next(): number {
+    const vector = PlainApic.top(this.irr);
+    return this.enabled && vector >> 4 > this.ppr >> 4 ? vector : -1;
+  }
+  get threshold(): number {
+    const vector = PlainApic.top(this.irr);
+    return vector >= 0 && vector >> 4 <= this.tpr >> 4 ? vector >> 4 : 0;
+  }
+}
+
+type Step = { what: string; vector: number; level: boolean };
+
+/** One step in both; the model's vectors are at least 16. */
+function step(f: Fixture, v: number, plain: PlainApic, { what, vector, level }: Step): void {
+  const apic = struct(f.m, "kernel/virq/vlapic.ts", "Vlapic", v);
+  const bit = (reg: number, set: boolean) => {
+    const at = apic.page + reg + (vector >> 5) * 16;
+    const was = f.m.view.getUint32(at, true);
+    f.m.view.setUint32(at, set ? was | (1 << (vector & 31)) : was & ~(1 << (vector & 31)), true);
+  };
+  if (what === "accept" || what === "here") {
+    if (what === "here") f.k.acceptHere(v, vector);
+    else f.k.accept(v, vector, level ? 1 : 0);
+    if (!plain.enabled) return;
+    plain.irr.add(vector);
+    if (what === "accept" && level) plain.tmr.add(vector);
+    else plain.tmr.delete(vector);
+  } else if (what === "take") {
+    const wanted = plain.next;
+    expect(take(f, v)).toBe(wanted);
+    if (wanted < 0) return;
+    plain.irr.delete(wanted);
+    plain.isr.add(wanted);
+  } else if (what === "eoi") {
+    write(f, v, 0xb0, 0);
+    plain.isr.delete(PlainApic.top(plain.isr));
+  } else if (what === "tpr") {
+    write(f, v, 0x80, vector);
+    plain.tpr = vector;
+  } else if (what === "enable") {
+    write(f, v, SVR, level ? 0x1ff : 0xff);
+    plain.enabled = level;
+  } else if (what === "init") {
+    f.k.onInit(v);
+    write(f, v, SVR, 0x1ff);
+    Object.assign(plain, new PlainApic());
+  } else if (what === "hardware") {
+    // The processor delivers for a while: it takes a request, or ends what is in service, in the page alone.
+    apic.hardwareDelivery = 1;
+    f.k.sync(v);
+    f.k.forgetRequests(v);
+    bit(0x200, false);
+    bit(0x100, level);
+    plain.irr.delete(vector);
+    if (level) plain.isr.add(vector);
+    else plain.isr.delete(vector);
+    expect(f.k.nextVector(v) | 0).toBe(plain.next);
+    apic.hardwareDelivery = 0;
+    f.k.forgetRequests(v);
+  }
+}
+
+test("what is requested, served and held back is what the manual's rules say of IRR, ISR, TPR and SVR", async () => {
+  const f = await apic();
+  const [v] = f.lapic;
+  const some = fc.constantFrom(
+    "accept",
+    "accept",
+    "here",
+    "take",
+    "take",
+    "eoi",
+    "eoi",
+    "tpr",
+    "enable",
+    "init",
+    "hardware",
+  );
+  const vectors = fc.oneof(fc.integer({ min: 16, max: 255 }), fc.constantFrom(0x30, 0x31, 0x3f, 0x40, 0x5f, 0x60));
+  const steps = fc.array(fc.record({ what: some, vector: vectors, level: fc.boolean() }), { maxLength: 60 });
+  fc.assert(
+    fc.property(steps, (list) => {
+      const plain = new PlainApic();
+      step(f, v, plain, { what: "init", vector: 16, level: true });
+      for (const one of list) {
+        f.vcpu[0].pending = 0;
+        const before = plain.next;
+        step(f, v, plain, one);
+        f.k.sync(v);
+        expect([one, f.k.nextVector(v) | 0]).toEqual([one, plain.next]);
+        expect([one, read(f, v, 0xa0)]).toEqual([one, plain.ppr]);
+        expect([one, f.k.tprThreshold(v)]).toEqual([one, plain.threshold]);
+        const words = (set: Set<number>) =>
+          [0, 1, 2, 3, 4, 5, 6, 7].map(
+            (w) => [...set].reduce((a, n) => (n >> 5 === w ? a | (1 << (n & 31)) : a), 0) >>> 0,
+          );
+        const page = (reg: number) => [0, 1, 2, 3, 4, 5, 6, 7].map((w) => read(f, v, reg + 16 * w));
+        expect([one, page(0x200), page(0x100)]).toEqual([one, words(plain.irr), words(plain.isr)]);
+        // Whatever lets something in asks for a look before the next entry.
+        if (before < 0 && plain.next >= 0 && one.what !== "take" && one.what !== "hardware")
+          expect([one, f.vcpu[0].pending & PENDING.INTERRUPT]).toEqual([one, PENDING.INTERRUPT]);
+      }
+    }),
+    { numRuns: 300 },
+  );
 });
 
 test("whatever moves a deadline asks the run loop to set the host's timer anew", async () => {
