@@ -207,11 +207,6 @@ export function highest(v: Vlapic, reg: u32): i32 {
 
 const ALL_WORDS: u32 = 0xff;
 
-/** Highest vector in service, -1 if none: without a search where only this file writes ISR. */
-function highestInService(v: Vlapic): i32 {
-  return v.hardwareDelivery ? highest(v, LapicReg.ISR) : v.serving;
-}
-
 function topRequest(v: Vlapic): i32 {
   return v.irrWords == 0 ? -1 : topmost(v, LapicReg.IRR, offsetof<Vlapic>("irrWords"));
 }
@@ -392,7 +387,7 @@ export function acceptsExtInt(v: Vlapic): bool {
 /** Processor priority: the higher of TPR and the class in service. SDM Vol. 3, "Task and Processor Priorities". */
 export function processorPriority(v: Vlapic): u32 {
   const tpr = get(v, LapicReg.TPR) & 0xff;
-  const serving = highestInService(v);
+  const serving = v.hardwareDelivery ? highest(v, LapicReg.ISR) : v.serving;
   const isrv: u32 = serving < 0 ? 0 : <u32>serving;
   return tpr >> 4 >= isrv >> 4 ? tpr : isrv & 0xf0;
 }
@@ -434,7 +429,7 @@ export function tprThreshold(v: Vlapic): u32 {
 
 /** EOI: the highest vector in service ends. Level-triggered ones are broadcast to the I/O APIC. */
 export function endOfInterrupt(v: Vlapic): void {
-  const vector = highestInService(v);
+  const vector = v.hardwareDelivery ? highest(v, LapicReg.ISR) : v.serving;
   if (vector < 0) return;
   const at = bitAddress(v, LapicReg.ISR, <u32>vector);
   const left = load<u32>(at) & ~((<u32>1) << (vector & 31));
