@@ -3,6 +3,7 @@
 // check and translate everything, read, compute, write, then registers, flags and RIP. A fault before the
 // last step leaves the guest as it was.
 
+import { noteLongWork } from "../vcpu/current";
 import { queueException, Vector } from "../vcpu/event";
 import { Segment } from "../vcpu/exit";
 import { Gpr, gpr, setGpr, Vcpu } from "../vcpu/vcpu";
@@ -380,6 +381,7 @@ function runString(vcpu: Vcpu, insn: Insn, long: bool): Emulated {
     if (comparisonEnds(vcpu, insn)) return finishString(vcpu, insn);
   }
   writeRflags(aluOf(vcpu).flags);
+  noteLongWork();
   return Emulated.DONE; // RIP stays: the guest goes on with what RCX has left
 }
 

@@ -1,7 +1,8 @@
-// INS and OUTS, with and without REP. One exit moves at most what is left of a page, so that a long
+// INS and OUTS, with and without REP. One exit moves a bounded number of elements, so that a long
 // transfer stays interruptible: RIP moves on only when RCX has reached zero.
 // Intel SDM Vol. 3, "VM-Exit Instruction-Information Field as Used for INS and OUTS".
 
+import { noteLongWork } from "../vcpu/current";
 import { PortAccess, Segment } from "../vcpu/exit";
 import { Gpr, gpr, Vcpu } from "../vcpu/vcpu";
 import { advance, codeSizeLog2, hasStringInfo, readInstructionInfo, readRflags } from "../vendor";
@@ -15,7 +16,7 @@ import { setSized } from "./operand";
 import { findOperand } from "./segment";
 
 const DF: u64 = 1 << 10;
-const MAX_ELEMENTS: u64 = 1024;
+const MAX_ELEMENTS: u64 = 256;
 
 export function onStringPort(vcpu: Vcpu, port: u32, access: u32): void {
   const info = hasStringInfo() ? readInstructionInfo() : decodedInfo(vcpu);
@@ -51,7 +52,9 @@ function transfer(vcpu: Vcpu, port: u32, access: u32, segment: u32, index: u32, 
     left--;
     if (rep) setSized(vcpu, Gpr.RCX, addressBytes, left);
   }
-  return left == 0;
+  if (left == 0) return true;
+  noteLongWork();
+  return false;
 }
 
 /** One element. INS checks its destination before the port is read: a device's byte is never lost to a fault. */

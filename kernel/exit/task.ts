@@ -2,6 +2,7 @@
 // Everything up to the commit point may fault in the old task; after it, faults belong to the new one.
 // Intel SDM Vol. 3, chapter "Task Management"; "Exit Qualification for Task Switches".
 
+import { noteLongWork } from "../vcpu/current";
 import { EventBit, EventType, dropEvent, queueDebug, queueException, Vector } from "../vcpu/event";
 import { Segment, SegmentBit } from "../vcpu/exit";
 import { Vcpu } from "../vcpu/vcpu";
@@ -95,6 +96,7 @@ export function onTaskSwitch(vcpu: Vcpu): void {
   readPaging(vcpu);
   if (!switchTask(vcpu, q & 0xffff, source, event)) return;
   if (source == Source.GATE && (event & EventBit.HAS_ERROR) != 0) pushError(vcpu, error);
+  noteLongWork();
 }
 
 /** True when the new task is in place; false: a fault is queued, in the old or the new task. */

@@ -2,7 +2,8 @@
 // layers above and below CpuBlock's owner need it.
 
 import { PERCPU_BASE, PERCPU_BYTES, PERCPU_VIRT } from "../config";
-import { cpuBlock } from "../cpu/insn";
+import { cpuBlock, rdtsc } from "../cpu/insn";
+import { nextDeadline } from "../cpu/timer";
 import { Vcpu } from "./vcpu";
 
 @unmanaged
@@ -67,6 +68,15 @@ export function virtAt(cpu: u32): Virt {
 /** Sets work bits of this CPU, for its run loop or its idle loop. */
 export function noteWork(work: u32): void {
   atomic.or<u32>(changetype<usize>(virt()) + offsetof<Virt>("work"), work);
+}
+
+/**
+ * For a handler that has taken long and will soon be called again: the host's deadline may have passed meanwhile. Its interrupt
+ * is taken at the entry, but there are processors that hold it back from a guest with IF 0, and the bound of the stay
+ * counts only time in the guest (docs/silicon.md).
+ */
+export function noteLongWork(): void {
+  if (rdtsc() >= nextDeadline()) noteWork(HostWork.TIMERS);
 }
 
 /** EPT generation of VM `number` up to which this CPU has forgotten translations (vmx/vpid.ts). */

@@ -101,11 +101,17 @@ test("a processor without EPT is refused in one clear line", async () => {
 test("guests that never give the CPU away leave two checkers nine tenths of their fair share", async () => {
   const hostile = [
     "spin",
+    "spin:cpuid cmdline=seed=1",
+    "spin:in cmdline=seed=2",
+    "spin:ins cmdline=seed=3",
+    "spin:apic cmdline=seed=4",
+    "spin:movs cmdline=seed=5",
+    "spin:msr cmdline=seed=6",
     "exceptloop:ud cmdline=seed=3",
     "exceptloop:db cmdline=seed=4",
     "exceptloop:ac cmdline=seed=1",
   ];
-  const checkers = ["memcheck:one memory=8M cmdline=seed=1 runs=20", "memcheck:two memory=8M cmdline=seed=2 runs=20"];
+  const checkers = ["memcheck:one memory=8M cmdline=seed=1 runs=8", "memcheck:two memory=8M cmdline=seed=2 runs=8"];
   const result = await runGuests([...checkers, ...hostile], {
     until: /guest: one ended: .*\n[\s\S]*guest: two ended: .*\n|guest: two ended: .*\n[\s\S]*guest: one ended: .*\n/,
     timeoutTicks: LOADER_TICKS + 3_000_000_000,

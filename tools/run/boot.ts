@@ -17,6 +17,8 @@ import { judgeQemu, planQemu } from "./qemu.ts";
 /** The last line of the image, however the machine ends (drivers/power.ts). */
 const ANNOUNCEMENT = /\] (?:ERROR )?power: ended: (success|failure|panic)\n/;
 const ENDINGS: Record<string, Ending> = { success: "ended", failure: "failed", panic: "panic" };
+/** Characters at least in which an end of the run is looked for. */
+const RECENT = 4096;
 /** How long the machine may take to end after that. */
 const GRACE_MS = 3000;
 
@@ -37,10 +39,12 @@ type Resolved = BootOptions & { on: Machine };
 
 /** Collects what arrives on the serial line and decides when the run is over. */
 class Watch {
-  serial = "";
   verdict: Ending | null = null;
   #timers: NodeJS.Timeout[] = [];
-  #lineStart = 0;
+  /** What came, in pieces: a run's output is long, and comes byte by byte. */
+  #pieces: string[] = [];
+  /** Its end, from the start of a line. */
+  #recent = "";
 
   constructor(
     readonly options: Resolved,
@@ -62,17 +66,23 @@ class Watch {
 
   take(data: Buffer): void {
     const text = data.toString("latin1");
-    this.serial += text;
+    this.#pieces.push(text);
     this.options.onSerial?.(text);
     const { until } = this.options;
-    const recent = this.serial.slice(this.#lineStart).replaceAll("\r\n", "\n");
+    this.#recent += text;
+    const recent = this.#recent.replaceAll("\r\n", "\n");
     const announced = ENDINGS[ANNOUNCEMENT.exec(recent)?.[1] ?? ""];
     if (until?.test(recent)) this.#end("stopped");
     else if (this.verdict === null && announced) {
       this.verdict = announced;
       this.#after(GRACE_MS, announced);
     }
-    this.#lineStart = Math.max(this.#lineStart, this.serial.lastIndexOf("\n", this.serial.length - 4096) + 1);
+    if (this.#recent.length > 2 * RECENT)
+      this.#recent = this.#recent.slice(this.#recent.lastIndexOf("\n", this.#recent.length - RECENT) + 1);
+  }
+
+  get serial(): string {
+    return this.#pieces.join("");
   }
 
   finish(): void {

@@ -1,8 +1,22 @@
 // The run loop: what ends a HLT, how timers and slices end a stay, and how VMs share a CPU.
 
 import { describe, expect, test } from "vitest";
-import { EXIT, F, guest, INIT_1, kernelImage, out, type Script, SIPI_1, type Vcpu, wrmsr } from "../../fake/guest.ts";
+import {
+  EXIT,
+  F,
+  guest,
+  INIT_1,
+  instruction,
+  kernelImage,
+  out,
+  R,
+  type Script,
+  SIPI_1,
+  type Vcpu,
+  wrmsr,
+} from "../../fake/guest.ts";
 import type { GuestExit } from "../../fake/vmx.ts";
+import { enterLong } from "../exit/mode.ts";
 
 const IF = 0x202n;
 const TF = 0x100n;
@@ -199,6 +213,26 @@ describe("VMs that share a CPU", () => {
     await guest(both(script, script), { words: mine, modules: [OTHER(others)] });
     const got = ran[1] / (ran[0] + ran[1]);
     expect(Math.abs(got - share)).toBeLessThan(0.05);
+  });
+
+  test("a REP INSB without an end gives way where the host's interrupts do not get through", async () => {
+    const exit = instruction(EXIT.IO, 2, { qualification: 0x5000_0038n, instructionInfo: 0x100 });
+    let exits = 0;
+    let reached = 0;
+    const endless: Script = function* (cpu) {
+      enterLong(cpu);
+      for (; !reached && exits < 2000; exits++) {
+        cpu.set(R.RCX, 0xffff_ffffn);
+        cpu.set(R.RDI, 0x20_0000n);
+        yield exit;
+      }
+    };
+    // biome-ignore lint/correctness/useYield: it only has to begin
+    const other: Script = function* () {
+      reached = exits;
+    };
+    await guest(both(endless, other), { modules: [OTHER()] });
+    expect(reached).toBeGreaterThan(0);
   });
 
   test("a sleeper that wakes runs before one that computes has used up a second slice", async () => {
