@@ -53,7 +53,7 @@ export class Vlapic {
   lint: u32;
   /** IA32_APIC_BASE. Vcpu.apicBase is kept equal. */
   base: u64;
-  /** Guest-physical address of the xAPIC page; ~0 where no page answers: disabled, or in x2APIC mode. */
+  /** Guest-physical address of the xAPIC page; NO_PAGE where none answers: disabled, or in x2APIC mode. */
   mmio: u64;
   /** Host TSC at which the count in TMICT began to run. */
   timerStart: u64;
@@ -85,6 +85,8 @@ export class Vlapic {
   /** Bits of physical addresses that the guest has, for IA32_APIC_BASE. */
   physicalBits: u32;
 }
+/** No guest-physical address has 64 bits: none, counted from here modulo 2^64, is in a page. */
+const NO_PAGE: u64 = 1 << 63;
 // Posted requests (eight u32) and, for each, whether it came level-triggered (eight u32).
 const POSTED: usize = (offsetof<Vlapic>() + 7) & ~7;
 const POSTED_LEVEL: usize = POSTED + 32;
@@ -127,7 +129,7 @@ export function onInit(v: Vlapic): void {
 
 function setBase(v: Vlapic, base: u64): void {
   v.base = base;
-  v.mmio = (base & (APIC_BASE_EN | APIC_BASE_EXTD)) == APIC_BASE_EN ? base & ~(<u64>0xfff) : ~(<u64>0);
+  v.mmio = (base & (APIC_BASE_EN | APIC_BASE_EXTD)) == APIC_BASE_EN ? base & ~(<u64>0xfff) : NO_PAGE;
   v.vcpu.apicBase = base;
 }
 
@@ -191,7 +193,7 @@ export function isSoftwareEnabled(v: Vlapic): bool {
   return isEnabled(v) && (get(v, LapicReg.SVR) & SVR_ENABLE) != 0;
 }
 
-/** Guest-physical address of the xAPIC page; ~0 when no page answers (disabled or x2APIC). */
+/** Guest-physical address of the xAPIC page; NO_PAGE when none answers (disabled or x2APIC). */
 export function mmioBase(v: Vlapic): u64 {
   return v.mmio;
 }

@@ -1,7 +1,7 @@
 // IN, OUT, INS and OUTS through the whole path of an exit.
 
 import { expect, test } from "vitest";
-import { EXIT, F, guest, instruction, R, type Vcpu } from "../../fake/guest.ts";
+import { EXIT, F, guest, instruction, R, type Vcpu, wrmsr } from "../../fake/guest.ts";
 import type { GuestExit } from "../../fake/vmx.ts";
 import { accessField, baseField, enterLong, enterProtected, limitField, Seg, TABLES } from "./mode.ts";
 
@@ -93,6 +93,26 @@ test("INS of every size stores at ES:RDI, forwards and backwards, and REP with a
     yield string(NOWHERE, 2, IN | REP);
     expect([cpu.get(R.RDI), cpu.rip]).toEqual([BigInt(BUFFER + 2), rip + 2n]);
     cpu.write(F.GUEST_RFLAGS, 2n);
+  });
+});
+
+// biome-ignore format: a table
+test.each<[string, bigint]>([
+  ["in x2APIC mode", 0xfee0_0d00n],
+  ["switched off", 0xfee0_0100n],
+  ["at its page", 0xfee0_0900n],
+])("the first page of memory is memory while the local APIC is %s", async (_name, base) => {
+  await guest(function* (cpu) {
+    yield wrmsr(cpu, 0x1b, base);
+    enterLong(cpu);
+    cpu.set(R.RAX, 0x5a);
+    yield port(PIC_MASK, 1, 0);
+    for (const at of [0, 0x20, 0x500, 0xffd, 0xfff]) {
+      cpu.poke(at, 0n, 1);
+      cpu.set(R.RDI, at);
+      yield string(PIC_MASK, 1, IN);
+      expect([at, cpu.peek(at, 1)]).toEqual([at, 0x5an]);
+    }
   });
 });
 
