@@ -7,7 +7,7 @@ import { readQualification, recoverEvent, skip } from "../vendor";
 import { LapicReg } from "../virq/lapicreg";
 import { endOfInterrupt, onApicWrite as lapicWritten, onEoi, vlapicOf, mmioBase } from "../virq/vlapic";
 import { emulateAt } from "./emulate";
-import { insnIn, Plain, recall } from "./recent";
+import { recallStore } from "./recent";
 import { stopWithReport } from "./unexpected";
 
 const OFFSET: u64 = 0xfff;
@@ -28,7 +28,13 @@ export function onApicAccess(vcpu: Vcpu): void {
     stopWithReport(vcpu, "the APIC page is used for instructions, or in the delivery of an event");
     return;
   }
-  if (type == WRITE && offset == <u64>LapicReg.EOI && endByKnown(vcpu)) return;
+  if (type == WRITE && offset == <u64>LapicReg.EOI) {
+    const known = recallStore(vcpu);
+    if (known != 0) {
+      endByStore(vcpu, known);
+      return;
+    }
+  }
   vcpu.exitGva = offset;
   vcpu.exitGpa = mmioBase(vlapicOf(vcpu)) + offset;
   vcpu.exitAccess = Access.FINAL | Access.OFFSET_VALID | (type == WRITE ? Access.WRITE : Access.READ);
@@ -36,16 +42,13 @@ export function onApicAccess(vcpu: Vcpu): void {
 }
 
 /**
- * EOI by an instruction that was decoded before: a MOV of 32 bits has one operand, the one that the processor tells of, and whatever
- * it writes is an EOI, so that its length is all that is asked of it. (The exit does not tell that: the VM-exit instruction length
- * is undefined here.) False: it is another instruction, and nothing was done.
+ * EOI by a MOV of 32 bits that recallStore() knows, `length` bytes long: it has one operand, the one that the processor tells of, and
+ * whatever it writes is an EOI, so that its length is all that is asked of it. (The exit does not tell that: the VM-exit
+ * instruction length is undefined here.)
  */
-function endByKnown(vcpu: Vcpu): bool {
-  const known = recall(vcpu);
-  if (known == null || (known.plain & Plain.STORE32) == 0) return false;
+export function endByStore(vcpu: Vcpu, length: u32): void {
+  skip(length);
   endOfInterrupt(vlapicOf(vcpu));
-  skip(insnIn(known).length);
-  return true;
 }
 
 /** The register is written already; its effect is ours. RIP is past the instruction. */

@@ -72,6 +72,12 @@ export function recall(vcpu: Vcpu): Recent | null {
   return r.levels < 5 || loadGuest(r.at4, 8) == r.value4 ? r : null;
 }
 
+/** Length of the MOV of 32 bits to memory at RIP; 0 if it is another instruction, or none that is known. */
+export function recallStore(vcpu: Vcpu): u32 {
+  const known = recall(vcpu);
+  return known == null || (known.plain & Plain.STORE32) == 0 ? 0 : insnIn(known).length;
+}
+
 /**
  * What decides where the bytes are and what they mean. CR0 and the mode need no look of their own: EFER.LMA and CS.L say that paging
  * is on and the code 64-bit. Nor does the privilege level: that the instruction may be fetched, the processor found when it did.

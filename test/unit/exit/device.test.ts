@@ -1,7 +1,7 @@
 // Accesses to guest-physical memory that is not RAM: devices, nothing at all, and what faults on the way.
 
 import { expect, test } from "vitest";
-import { EXIT, F, guest, R, type Vcpu } from "../../fake/guest.ts";
+import { EXIT, F, guest, R, type Vcpu, wrmsr } from "../../fake/guest.ts";
 import type { GuestExit } from "../../fake/vmx.ts";
 import {
   accessField,
@@ -120,17 +120,28 @@ const EOI_STORES: [name: string, code: number[], ends: boolean][] = [
   ["mov [rbx], rax", [0x48, 0x89, 0x03], true],
 ];
 
-test.each(EOI_STORES)("EOI by %s, by the processor's own exit, the first time and again", async (_name, code, ends) => {
+/** How the processor tells of an access to the APIC page: with an APIC-access page, and without. */
+const APIC_EXITS: [name: string, exit: (reg: number, write: boolean) => GuestExit][] = [
+  [
+    "by the processor's own exit",
+    (reg, write) => ({ reason: EXIT.APIC_ACCESS, qualification: BigInt((write ? 0x1000 : 0) | reg) }),
+  ],
+  ["by an EPT violation", (reg, write) => violation(APIC + reg, write ? WRITE : READ)],
+];
+const EOI_CASES = APIC_EXITS.flatMap(([how, exit]) => EOI_STORES.map((row) => [...row, how, exit] as const));
+
+test.each(EOI_CASES)("EOI by %s (%o, %s) %s, the first time and again", async (_name, code, ends, _how, exit) => {
+  const RF = 0x1_0000n; // in what these exits save
   const IF_TF = 0x302n;
   const IRR = 0x200;
-  await guest(function* (cpu) {
+  const { ended } = await guest(function* (cpu) {
     enterLong(cpu);
     mapDevice(cpu, APIC);
     const write = function* (reg: number, value: number) {
       cpu.set(R.RBX, APIC + reg);
       cpu.set(R.RAX, value);
       run(cpu, save, CODE + 0x104); // no instruction displaces another in the table of known ones
-      yield { reason: EXIT.APIC_ACCESS, qualification: BigInt(0x1000 | reg) };
+      yield exit(reg, true);
     };
     yield* write(0xf0, 0x1ff);
     for (let again = 0; again < 4; again++) {
@@ -143,43 +154,49 @@ test.each(EOI_STORES)("EOI by %s, by the processor's own exit, the first time an
       cpu.set(R.RBX, APIC + 0xb0);
       cpu.set(R.RDI, APIC + 0xb0);
       cpu.set(R.RAX, 0);
-      cpu.write(F.GUEST_RFLAGS, IF_TF);
+      cpu.write(F.GUEST_RFLAGS, IF_TF | RF);
       cpu.write(F.GUEST_INTERRUPTIBILITY, 1n); // behind STI
       run(cpu, code);
-      yield { reason: EXIT.APIC_ACCESS, qualification: 0x10b0n };
+      yield exit(0xb0, true);
       const state = [cpu.injected?.vector, cpu.rip, cpu.read(F.GUEST_INTERRUPTIBILITY) & 3n];
       expect([again, ...state]).toEqual([again, ends ? 0x41 : undefined, BigInt(CODE + code.length), 0n]);
       expect(cpu.read(F.GUEST_PENDING_DEBUG) & 0x4000n).toBe(0x4000n); // the single step
+      expect(cpu.read(F.GUEST_RFLAGS) & (IF_TF | RF)).toBe(IF_TF);
       cpu.write(F.GUEST_PENDING_DEBUG, 0n);
       cpu.write(F.GUEST_RFLAGS, 0x202n);
       for (let i = 0; i < 2; i++) yield* write(0xb0, 0);
       cpu.set(R.RBX, APIC + IRR + 0x20);
       run(cpu, load, CODE + 0x208);
-      yield { reason: EXIT.APIC_ACCESS, qualification: BigInt(IRR + 0x20) };
+      yield exit(IRR + 0x20, false);
       expect(cpu.get(R.RAX)).toBe(0n);
     }
   });
+  expect(ended).toContain("powered off, code 0");
 });
 
-test("EOI by an instruction that has changed meanwhile moves RIP by what it is now", async () => {
-  await guest(function* (cpu) {
-    enterLong(cpu);
-    mapDevice(cpu, APIC);
-    cpu.set(R.RBX, APIC + 0xb0);
-    const eoi: GuestExit = { reason: EXIT.APIC_ACCESS, qualification: 0x10b0n };
-    for (const code of [save, save, [0xc7, 0x03, 0, 0, 0, 0], [0x89, 0x43, 0x00], [0x89, 0x43, 0x00], save]) {
-      run(cpu, code);
+test.each(APIC_EXITS)(
+  "EOI %s by an instruction that has changed meanwhile moves RIP by what it is now",
+  async (_how, exit) => {
+    const { ended } = await guest(function* (cpu) {
+      enterLong(cpu);
+      mapDevice(cpu, APIC);
+      cpu.set(R.RBX, APIC + 0xb0);
+      const eoi = exit(0xb0, true);
+      for (const code of [save, save, [0xc7, 0x03, 0, 0, 0, 0], [0x89, 0x43, 0x00], [0x89, 0x43, 0x00], save]) {
+        run(cpu, code);
+        yield eoi;
+        expect(cpu.rip).toBe(BigInt(CODE + code.length));
+      }
+      // The same linear address, another page behind it.
+      cpu.poke(0x11_0000, [0xc7, 0x03, 0, 0, 0, 0]);
+      cpu.poke(TABLES + 0x2008, 0x87n);
+      cpu.write(F.GUEST_RIP, CODE);
       yield eoi;
-      expect(cpu.rip).toBe(BigInt(CODE + code.length));
-    }
-    // The same linear address, another page behind it.
-    cpu.poke(0x11_0000, [0xc7, 0x03, 0, 0, 0, 0]);
-    cpu.poke(TABLES + 0x2008, 0x87n);
-    cpu.write(F.GUEST_RIP, CODE);
-    yield eoi;
-    expect(cpu.rip).toBe(BigInt(CODE + 6));
-  });
-});
+      expect(cpu.rip).toBe(BigInt(CODE + 6));
+    });
+    expect(ended).toContain("powered off, code 0");
+  },
+);
 
 test("an instruction is executed as it stands now: other bytes, another page behind it, another privilege", async () => {
   const HERE = 0x51_0000; // in the third 2 MiB, which change their frame
@@ -501,13 +518,55 @@ test("code that has gone meanwhile is fetched again by the guest; what is not em
   expect(log.join("\n")).toContain("an instruction with a device operand that is not emulated");
 });
 
-test("an event whose delivery touches a device stops the VM", async () => {
+test("an event whose delivery touches a device stops the VM, also where a known store stands at RIP", async () => {
+  for (const at of [NOWHERE, APIC + 0xb0]) {
+    const { ended } = await guest(function* (cpu) {
+      enterLong(cpu);
+      mapDevice(cpu, APIC);
+      cpu.set(R.RBX, APIC + 0xb0);
+      for (let again = 0; again < 3; again++) {
+        run(cpu, save);
+        yield violation(APIC + 0xb0, WRITE);
+      }
+      run(cpu, save);
+      yield violation(at, WRITE, { idtVectoring: 0x8000_0320 });
+      throw new Error("the guest ran on");
+    });
+    expect(ended).toContain("test ended");
+  }
+});
+
+test("an EOI's offset elsewhere, a paging entry where EOI is, and an APIC in x2APIC mode: nothing ends", async () => {
   const { ended } = await guest(function* (cpu) {
     enterLong(cpu);
-    yield violation(NOWHERE, WRITE, { idtVectoring: 0x8000_0320 });
-    throw new Error("the guest ran on");
+    mapDevice(cpu, APIC);
+    mapDevice(cpu, NOWHERE);
+    cpu.write(F.GUEST_RFLAGS, 0x202n);
+    const write = function* (at: number, value: number, more: Partial<GuestExit> = {}) {
+      cpu.set(R.RBX, at);
+      cpu.set(R.RAX, value);
+      run(cpu, save);
+      yield violation(at, WRITE, more);
+    };
+    const serves = () => cpu.apic(0x100 + 0x20);
+    yield* write(APIC + 0xf0, 0x1ff);
+    yield* write(APIC + 0x300, 0x4_4041);
+    expect([cpu.injected?.vector, serves()]).toEqual([0x41, 2]);
+    yield* write(NOWHERE + 0xb0, 0);
+    expect(serves()).toBe(2);
+    // Entry 0B0H / 8 of a page directory in the APIC's page.
+    cpu.poke(TABLES + 0x1008, BigInt(APIC) | 7n);
+    yield* write(0x4000_0000 + 22 * 0x20_0000, 0, { qualification: WRITE | VALID, gpa: BigInt(APIC + 0xb0) });
+    expect([cpu.injected?.vector, cpu.injected?.error, serves()]).toEqual([14, 11, 2]);
+    yield* write(APIC + 0xb0, 0);
+    expect(serves()).toBe(0);
+    yield wrmsr(cpu, 0x1b, 0xfee0_0d00);
+    yield wrmsr(cpu, 0x83f, 0x41);
+    expect([cpu.injected?.vector, serves()]).toEqual([0x41, 2]);
+    yield* write(APIC + 0xb0, 0);
+    expect(serves()).toBe(2);
   });
-  expect(ended).toContain("test ended");
+  expect(ended).toContain("powered off, code 0");
 });
 
 test("an instruction that begins at the end of a page is fetched from both; where the second is not there, from one", async () => {
