@@ -139,6 +139,7 @@ export class Vcpu {
   // MONITOR/MWAIT, hypercalls, decoder scratch
   deaf: u32; // 1: asleep so that no interrupt would wake it
   boundFor: u64; // the host's deadline that its preemption timer was set for
+  overstayed: u32; // 1: exits took it well beyond that deadline, and the host's interrupt did not get through
   armedFor: u64; // the vCPU's deadline that the host's timer was set for; 0: not known yet
   scratch: usize; // 4 KiB of scratch for decode, string I/O and hypercalls
   decode: usize; // exit/access's block of records

@@ -100,7 +100,7 @@ function update(vm: Vm): void {
   const slave = chip(vm, true);
   const pair = changetype<PicPair>(vm.vpic);
   const requests = (master.irr & ~master.imr) | (slave.irr & ~slave.imr) | (master.lines & (1 << CASCADE));
-  if (((requests & 0xff) | pair.output) == 0) return; // quiet before and after: masks come and go all the time
+  if ((requests | pair.output) == 0) return; // quiet before and after: masks come and go all the time
   const cascade = wanted(slave) >= 0;
   if (cascade != ((master.lines & (1 << CASCADE)) != 0)) drive(master, CASCADE, cascade);
   const output: u32 = wanted(master) >= 0 ? 1 : 0;

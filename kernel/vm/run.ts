@@ -4,6 +4,7 @@
 import * as timer from "../cpu/timer";
 import * as trap from "../cpu/trap";
 import { rdtsc, writeCr3 } from "../cpu/insn";
+import { fromNanoseconds } from "../cpu/tsc";
 import { report } from "../exit/report";
 import { dispatch } from "../exit/dispatch";
 import { HostWork, Virt, virt } from "../vcpu/current";
@@ -39,6 +40,9 @@ import { RFLAGS_IF } from "../cpu/registerbits";
 const DELIVERY: u32 = Pending.EVENT | Pending.NMI | Pending.INTERRUPT | Pending.CONTROLS;
 /** What attendBriefly() serves. */
 const BRIEF: u32 = DELIVERY | Pending.TIMER;
+
+/** Time in the guest before a look at the clock, of one that overstayed. */
+const SHORT_STAY_NANOSECONDS: u64 = 20_000;
 
 /** What serve() serves. */
 const SERVED: u32 = Pending.INIT | Pending.SIPI | Pending.FLUSH | Pending.DEVICE | Pending.WHERE;
@@ -311,7 +315,8 @@ function boundStay(vcpu: Vcpu, now: u64): void {
   const deadline = timer.nextDeadline();
   if (deadline == vcpu.boundFor || !hasPreemptionTimer(vcpu)) return;
   vcpu.boundFor = deadline;
-  setPreemptionTimer(deadline > now ? deadline - now : 0);
+  const left = deadline > now ? deadline - now : 0;
+  setPreemptionTimer(vcpu.overstayed != 0 ? min(left, fromNanoseconds(SHORT_STAY_NANOSECONDS)) : left);
 }
 
 function hostWork(vcpu: Vcpu, task: Task, work: u32): u32 {

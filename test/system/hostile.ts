@@ -48,12 +48,14 @@ export async function hostileBoot(rows: Seeds[]): Promise<Verdict> {
 
 /**
  * Stops at the host's shell what still runs when the checkers are done: code that has overwritten its own count or watchdog goes on
- * for ever. One command at a time, since a UART's FIFO takes 16 characters.
+ * for ever. One command at a time, since a UART's FIFO takes 16 characters, and none twice: what is still unread when Bochs ends resets
+ * the connection, and the last lines of the log are lost with it.
  */
 class Overseer {
   type: (text: string) => void = () => {};
   private readonly running: Set<string>;
   private checking = new Set(CHECKERS);
+  private asked = "";
 
   constructor(names: string[]) {
     this.running = new Set(names);
@@ -65,7 +67,9 @@ class Overseer {
     this.running.delete(name);
     this.checking.delete(name);
     const [next] = this.running;
-    if (this.checking.size === 0 && next !== undefined) this.type(`stop ${next}\r`);
+    if (this.checking.size > 0 || next === undefined || next === this.asked) return;
+    this.asked = next;
+    this.type(`stop ${next}\r`);
   }
 }
 

@@ -215,6 +215,31 @@ describe("VMs that share a CPU", () => {
     expect(Math.abs(got - share)).toBeLessThan(0.05);
   });
 
+  test("a stay that exits made far too long is followed by short ones, until IF is set", async () => {
+    const stays = (cpu: Vcpu) => Number(cpu.read(0x482e)); // VMX-preemption timer value;
+    await guest(
+      both(
+        function* (cpu) {
+          cpu.write(F.GUEST_RFLAGS, 2);
+          const early = { reason: EXIT.PREEMPTION_TIMER };
+          yield early; // in time, as far as anybody knows
+          const usual = stays(cpu);
+          cpu.m.clock.advance(50 * MS);
+          yield early;
+          const short = stays(cpu);
+          expect(short).toBeLessThan(usual / 8);
+          yield early;
+          expect(stays(cpu)).toBeLessThanOrEqual(short);
+          cpu.write(F.GUEST_RFLAGS, IF);
+          yield early;
+          expect(stays(cpu)).toBeGreaterThan(4 * short);
+        },
+        computing([0, 0], 400 * MS),
+      ),
+      { modules: [OTHER()] },
+    );
+  });
+
   test("a REP INSB without an end gives way where the host's interrupts do not get through", async () => {
     const exit = instruction(EXIT.IO, 2, { qualification: 0x5000_0038n, instructionInfo: 0x100 });
     let exits = 0;
