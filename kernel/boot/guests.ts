@@ -26,7 +26,7 @@ import { endedCount, noteEnded, setState, slotAt, slotName, SlotState, VmSlot } 
 import { here, tellCpu } from "../vm/kick";
 import { askedBytes, askedName, forgetRequest } from "../vm/request";
 import { enterSpace, keepAccounts, toCore, toSpace } from "../vm/run";
-import { addTask, chooseCpu } from "../vm/schedule";
+import { addTask, chooseCpu, roomFor } from "../vm/schedule";
 import { stateOf, Task, taskAt, taskOf, TaskState } from "../vm/task";
 import { abandonCurrent, enableCpu, probe, readHostFeatures, release } from "../vendor";
 import { beginMaking, endMaking, guestInMaking, nextUntried } from "./making";
@@ -152,6 +152,10 @@ function enableOthers(): void {
 /** Creates, loads and starts guest `index` of the configuration. One line says why, if that cannot be. */
 function startGuest(index: u32): void {
   const config = configAt(index);
+  if (roomFor(config.pinMask) < config.cpus) {
+    refuse(config, "the CPUs that it may run on have too many vCPUs already");
+    return;
+  }
   if (mapFiles(config)) {
     refuse(config, "its files cannot be mapped");
     return;

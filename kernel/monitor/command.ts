@@ -11,7 +11,6 @@ import * as tsc from "../cpu/tsc";
 import * as cmdline from "../lib/cmdline";
 import * as log from "../lib/log";
 import { Owner, freeBytes, ownedBytes } from "../mm/frame";
-import { virtAt } from "../vcpu/current";
 import { Pending, setPending } from "../vcpu/event";
 import { StopReason, vcpuOf, vmAt } from "../vcpu/vm";
 import { reportAccount } from "../vm/account";
@@ -19,6 +18,7 @@ import { stopSlot } from "../vm/contain";
 import { slotAt, slotName, SlotState } from "../vm/directory";
 import { kickSlot } from "../vm/kick";
 import { toCore, toSpace } from "../vm/run";
+import { tasksOn } from "../vm/schedule";
 import { taskAt } from "../vm/task";
 import { MAX_VMS } from "../config";
 
@@ -263,7 +263,7 @@ function cpus(): void {
     log.str(isOnline(i) ? ", online" : ", not there");
     if (isOnline(i)) {
       log.str(", tasks ");
-      log.dec(virtAt(i).taskCount);
+      log.dec(tasksOn(i));
     }
     log.end();
   }

@@ -38,7 +38,6 @@ export class Virt {
   houseAt: u64;
   /** Head of the list of this CPU's tasks (vm/schedule). Atomic. */
   tasks: usize;
-  taskCount: u32;
   /** Weighted time below which no task that wakes is put. */
   floorTime: u64;
   idleTicks: u64;

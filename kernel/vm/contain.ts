@@ -12,6 +12,7 @@ import { breakDeviceLock } from "../virq/lock";
 import { slotAt, slotName } from "./directory";
 import { kickSlot } from "./kick";
 import { retire, toCore } from "./run";
+import { armTask } from "./schedule";
 import { Task } from "./task";
 
 /**
@@ -58,6 +59,7 @@ function endHere(task: Task): void {
   mine.resident = 0; // its vector state is lost with it; the next one loads its own
   abandonCurrent();
   toCore();
+  armTask(task, u64.MAX_VALUE); // the number of an ended task is given to another
   retire(task, slotAt(task.vm));
 }
 

@@ -20,19 +20,50 @@ const SOON_NANOSECONDS: u64 = 1_000_000;
 const SLICE_KEY: u64 = 0xffff_ffff;
 const HOUSE_KEY: u64 = 0xffff_fffe;
 
-/** Wakes the CPU that can take one more task: allowed by `pinMask` (0: any of the first 64), with the least weight. */
+/** Tasks that a CPU takes: each may need a timer, beside those of the slice, of the chores and of the operator's shell. */
+export const MAX_CPU_TASKS: u32 = timer.MAX_TIMERS - 3;
+
+/** The CPU that takes one more task: allowed by `pinMask` (0: any), not full, with the least weight. MAX_CPUS: none. */
 export function chooseCpu(pinMask: u64, weight: u32): u32 {
   let best: u32 = MAX_CPUS;
   let least: u32 = u32.MAX_VALUE;
   for (let i: u32 = 0; i < cpuCount(); i++) {
-    if (!isOnline(i) || atomic.load<u32>(changetype<usize>(virtAt(i)) + offsetof<Virt>("ready")) == 0) continue;
-    if (pinMask != 0 && (i >= 64 || ((pinMask >> <u64>i) & 1) == 0)) continue;
+    if (!takesTasks(i, pinMask) || tasksOn(i) >= MAX_CPU_TASKS) continue;
     const load = weightOn(i) + weight;
     if (load >= least) continue;
     least = load;
     best = i;
   }
   return best;
+}
+
+/** How many more tasks the CPUs take that `pinMask` allows; where none of those is there, the boot CPU. */
+export function roomFor(pinMask: u64): u32 {
+  let room: u32 = 0;
+  let found = false;
+  for (let i: u32 = 0; i < cpuCount(); i++) {
+    if (!takesTasks(i, pinMask)) continue;
+    found = true;
+    room += roomOn(i);
+  }
+  return found ? room : roomOn(0);
+}
+
+function takesTasks(cpu: u32, pinMask: u64): bool {
+  if (!isOnline(cpu) || atomic.load<u32>(changetype<usize>(virtAt(cpu)) + offsetof<Virt>("ready")) == 0) return false;
+  return pinMask == 0 || (cpu < 64 && ((pinMask >> <u64>cpu) & 1) != 0);
+}
+
+function roomOn(cpu: u32): u32 {
+  return MAX_CPU_TASKS - min(tasksOn(cpu), MAX_CPU_TASKS);
+}
+
+/** Tasks of a CPU that have not ended. */
+export function tasksOn(cpu: u32): u32 {
+  let count: u32 = 0;
+  for (let at = headOf(virtAt(cpu)); at != 0; at = changetype<Task>(at).next)
+    if (stateOf(changetype<Task>(at)) != TaskState.ENDED) count++;
+  return count;
 }
 
 function weightOn(cpu: u32): u32 {

@@ -42,7 +42,7 @@ describe("commands", () => {
     ["vms", /^vms: test: live, vCPUs 1, ran ms \d+$/],
     ["memory", /^memory: test \d+ [KM]iB$/],
     ["map", /^memory: 000000100000 \.\. 000020000000 usable, 511 MiB$/],
-    ["cpus", /^cpus: 0: APIC ID 0, online, tasks \d$/],
+    ["cpus", /^cpus: 0: APIC ID 0, online, tasks 1$/],
     ["irqs", /^irqs: 0x[0-9a-f]+: \d+$/],
     ["options", /^help: cpus = +\S/],
     ["time", /^time: up \d+ s, TSC at 2000000 kHz$/],

@@ -15,10 +15,13 @@ import {
 } from "../../fake/guest.ts";
 import { struct } from "../../fake/layout.ts";
 import { logLines } from "../../fake/log.ts";
-import { machine } from "../../fake/machine.ts";
+import { type Machine, machine } from "../../fake/machine.ts";
 
 const OTHER = { bytes: kernelImage(), string: "guest=other memory=4M" };
 const NOWHERE = 0xfff0_0000;
+// kernel/config.ts
+const PERCPU_BASE = 0x40_0000;
+const PERCPU_TIMERS = 0x2000;
 
 /** The next CPUID makes the core read beyond linear memory. */
 function breakCpuid(cpu: Vcpu) {
@@ -69,6 +72,28 @@ function expectEnd({ log, ended }: { log: string[]; ended: string }): void {
   expect(ended).toContain("stopped by a trap in the core");
   expect(log.filter((line) => line.includes("test ended"))).toHaveLength(1);
 }
+
+/** Keys in the timer queue of CPU 0 (kernel/cpu/timer.ts: the count, and from 32 on a deadline and a key each). */
+function timerKeys({ view }: Machine): bigint[] {
+  const queue = PERCPU_BASE + PERCPU_TIMERS;
+  return Array.from({ length: view.getUint32(queue, true) }, (_, i) => view.getBigUint64(queue + 40 + 16 * i, true));
+}
+
+test("the timer of its vCPU goes with it", async () => {
+  let before: bigint[] = [];
+  const test: Script = function* (cpu) {
+    yield wrmsr(cpu, 0x1b, 0xfee0_0d00);
+    yield wrmsr(cpu, 0x832, 0x4_00ee); // TSC-deadline mode
+    yield wrmsr(cpu, 0x6e0, 1n << 60n);
+    yield instruction(EXIT.CPUID, 2);
+    before = timerKeys(cpu.m);
+    yield breakCpuid(cpu);
+  };
+  const { m, ended } = await guest(test);
+  expect(ended).toContain("stopped by a trap in the core");
+  const KEY = 1n; // of vCPU 0 of VM 0
+  expect([before.includes(KEY), timerKeys(m).includes(KEY)]).toEqual([true, false]);
+});
 
 test("a vCPU that waits for its start-up IPI ends with the VM", async () => {
   let entered = 0;
