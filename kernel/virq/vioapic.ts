@@ -3,10 +3,12 @@
 // Intel 82093AA data sheet; SDM Vol. 3, "Handling Interrupts" (EOI broadcast).
 
 import { Status } from "../lib/status";
-import { arenaAlloc, Vm } from "../vcpu/vm";
+import { arenaAlloc, Vm, vcpuOf } from "../vcpu/vm";
 import { route } from "./ipi";
+import { DeliveryMode, LapicReg } from "./lapicreg";
 import { Taken } from "./line";
 import { lockDevices, unlockDevices } from "./lock";
+import { get, vlapicOf } from "./vlapic";
 
 export const IOAPIC_GPA: u64 = 0xfec0_0000;
 export const IOAPIC_PINS: u32 = 24;
@@ -97,6 +99,21 @@ export function broadcastEoi(vm: Vm, vector: u32): void {
     retrigger(vm, pin);
   }
   unlockDevices(vm);
+}
+
+/** True if a pin, of this chip or LINT0 of a vCPU, is open for what RFLAGS.IF does not hold back: NMI or INIT. */
+export function hasNmiSource(vm: Vm): bool {
+  for (let pin: u32 = 0; vm.vioapic != 0 && pin < IOAPIC_PINS; pin++)
+    if (isOpenForNmi(load<u32>(entryAt(vm, pin)))) return true;
+  for (let i: u32 = 0; i < vm.vcpuCount; i++)
+    if (isOpenForNmi(get(vlapicOf(vcpuOf(vm, i)), LapicReg.LVT_LINT0))) return true;
+  return false;
+}
+
+/** Redirection entries and LVT entries have mask and delivery mode in the same places. */
+function isOpenForNmi(low: u32): bool {
+  const mode = (low >> 8) & 7;
+  return (low & MASKED) == 0 && (mode == DeliveryMode.NMI || mode == DeliveryMode.INIT);
 }
 
 // ---- Registers

@@ -15,6 +15,7 @@ import { deliver, hasInterrupt } from "../virq/deliver";
 import { serveTimers } from "../vdev/timers";
 import { pumpInput } from "../vdev/vuart";
 import { lockDevices, unlockDevices } from "../virq/lock";
+import { hasNmiSource } from "../virq/vioapic";
 import {
   bringIn,
   enter,
@@ -383,7 +384,7 @@ function interruptsEnabled(): bool {
 
 function stayAsleep(vcpu: Vcpu): u32 {
   vcpu.deaf = vcpu.state == VcpuState.WAIT_SIPI || !interruptsEnabled() ? 1 : 0;
-  if (!vcpu.deaf || !allDeaf(vcpu.vm)) return Turn.ASLEEP;
+  if (!vcpu.deaf || !allDeaf(vcpu.vm) || hasNmiSource(vcpu.vm)) return Turn.ASLEEP;
   stopVm(vcpu.vm, StopReason.HALTED, 0);
   return Turn.ENDED;
 }

@@ -6,6 +6,8 @@ import { ending, Lines, passed, runGuests } from "./guestrun.ts";
 import { LOADER_TICKS } from "./harness.ts";
 
 const CHECKERS = ["one", "two"];
+/** 64-bit code, and that of all other modes: a guest's first seed says which. */
+const KINDS = ["random", "randmode"] as const;
 /** Hostile guests that fit beside the checkers: VMs, and memory of the emulator. */
 export const GUESTS_A_BOOT = 54;
 const MEMORY_MIB = 1024;
@@ -30,7 +32,9 @@ export interface Verdict {
 
 /** One boot with a guest of random instructions for each row. */
 export async function hostileBoot(rows: Seeds[]): Promise<Verdict> {
-  const hostile = rows.map(({ first, count }) => `random:r${first} memory=4M cmdline=seed=${first} runs=${count}`);
+  const hostile = rows.map(
+    ({ first, count }) => `${KINDS[first % 2]}:r${first} memory=4M cmdline=seed=${first} runs=${count}`,
+  );
   const checkers = CHECKERS.map((name, i) => `memcheck:${name} memory=8M cmdline=seed=${i + 1} runs=8`);
   const overseer = new Overseer(rows.map(({ first }) => `r${first}`));
   const lines = new Lines((line) => overseer.answer(line));

@@ -16,7 +16,7 @@ import {
   wrmsr,
 } from "../../fake/guest.ts";
 import type { GuestExit } from "../../fake/vmx.ts";
-import { enterLong } from "../exit/mode.ts";
+import { enterLong, enterProtected } from "../exit/mode.ts";
 
 const IF = 0x202n;
 const TF = 0x100n;
@@ -87,6 +87,34 @@ describe("HLT", () => {
       expect.unreachable("CLI; HLT came back");
     });
     expect(ended).toContain("halted for good");
+  });
+
+  test("with interrupts off waits for the 8254 where that is an NMI", async () => {
+    let woken = false;
+    await guest(function* (cpu) {
+      enterProtected(cpu);
+      for (const [gpa, value] of [
+        [0xfec0_0000n, 0x14], // low word of pin 2, the 8254
+        [0xfec0_0010n, 0x400],
+      ] as const) {
+        cpu.poke(0x31_0000, [0x89, 0x03]); // mov [ebx], eax
+        cpu.write(F.GUEST_RIP, 0x31_0000);
+        cpu.set(R.RBX, gpa);
+        cpu.set(R.RAX, value);
+        yield { reason: EXIT.EPT_VIOLATION, qualification: 0x182n, gpa, gva: gpa };
+      }
+      for (const [port, value] of [
+        [0x43, 0x34],
+        [0x40, 0x00],
+        [0x40, 0x10],
+      ])
+        yield out(cpu, port, value);
+      cpu.write(F.GUEST_RFLAGS, 2);
+      yield HLT;
+      expect(cpu.injected).toEqual({ vector: 2, type: 2, error: null, length: 0 });
+      woken = true;
+    });
+    expect(woken).toBe(true);
   });
 
   test("with interrupts off ends with an NMI", async () => {
