@@ -42,6 +42,8 @@ export interface GuestOptions extends PcOptions {
   kernel?: Uint8Array;
   /** Scripts of the vCPUs beyond the first. */
   others?: Script[];
+  /** The script makes a VM entry fail; where it did not mean to, the rest of it would be skipped without a word. */
+  entryFails?: boolean;
   /** Called before the core is entered. */
   prepare?: (m: Machine) => void;
 }
@@ -171,6 +173,8 @@ export async function guest(script: Script, options: GuestOptions = {}): Promise
     if (!/Halted|Asleep/.test((error as Error).name)) throw error;
   }
   const log = logLines(m);
+  const failed = log.find((line) => line.includes("VM entry failed"));
+  if (failed && !options.entryFails) throw new Error(failed);
   return { m, log, entries, serial: terminal.serial(), ended: log.find((line) => line.includes("test ended")) ?? "" };
 }
 

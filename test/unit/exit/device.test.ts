@@ -238,9 +238,10 @@ test("an instruction is executed as it stands now: other bytes, another page beh
     // The same code as supervisor and, from a page that user mode may not fetch from, as user.
     yield step();
     cpu.poke(ENTRY, 0x20_0083n);
-    cpu.write(accessField(Seg.SS), 0xc0f3n);
+    enterLong(cpu, 3);
     yield step();
     expect([cpu.get(R.RDX), cpu.rip]).toEqual([0n, BigInt(HERE)]);
+    enterLong(cpu); // to switch itself off
   });
 });
 

@@ -191,8 +191,6 @@ test("segments outside 64-bit mode: limits, expand-down, rights, and #SS for the
     expect(yield* outs(cpu, 0xfffc, Seg.DS)).toBe(null);
     set(Seg.FS, 0xffff_ffff, 0x1_0000); // unusable
     expect(yield* outs(cpu, 0, Seg.FS)).toBe(13);
-    set(Seg.GS, 0xffff_ffff, 0xc099); // execute-only code
-    expect(yield* outs(cpu, 0, Seg.GS)).toBe(13);
     set(Seg.GS, 0xffff_ffff, 0xc09b); // readable code
     expect(yield* outs(cpu, 0, Seg.GS)).toBe(null);
     set(Seg.ES, 0xffff_ffff, 0xc091); // read-only

@@ -107,11 +107,11 @@ test("a stack that is not mapped is #PF, a segment limit #SS or #GP, with RSP wh
   });
   await guest(function* (cpu) {
     enterProtected(cpu);
-    setSegment(cpu, Seg.SS, 0x10, 0n, 0x2f_ffff, 0xc093 & ~0x8000);
+    setSegment(cpu, Seg.SS, 0x10, 0n, 0x2f_ffff, 0xc093);
     at(cpu, [0x50]);
     yield device();
     expect([cpu.injected?.vector, cpu.get(R.RSP)]).toEqual([12, BigInt(STACK)]);
-    setSegment(cpu, Seg.CS, 0x08, 0n, 0x31_0fff, 0x409b);
+    setSegment(cpu, Seg.CS, 0x08, 0n, 0x31_0fff, 0xc09b);
     setSegment(cpu, Seg.SS, 0x10, 0n, 0xffff_ffff, 0xc093);
     cpu.poke(DATA, 0x32_0000n);
     at(cpu, [0xff, 0x23]);

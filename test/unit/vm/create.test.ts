@@ -53,7 +53,7 @@ describe("what is free in the end does not depend on the guest that was there:",
     ["one whose entry fails", function* (cpu) {
       cpu.write(0x6820, 0);
       yield { reason: EXIT.PREEMPTION_TIMER };
-    }],
+    }, { entryFails: true }],
     ["one of 16 vCPUs and 16 MiB", function* (cpu) { cpu.poke(0x80_0000, 1n); yield { reason: EXIT.PAUSE, length: 2 }; },
       { words: "memory=16M", others: Array(15).fill(never) }],
     ["one without unrestricted guest", function* () { yield { reason: EXIT.PAUSE, length: 2 }; }, { words: "without=unrestricted" }],

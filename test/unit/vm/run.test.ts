@@ -199,11 +199,12 @@ describe("a VM entry that fails", () => {
     ["the host's state", 0x6c16, 1n << 63n, "instruction error 8, HOST_RIP"],
   ];
   test.each(FAILURES)("by %s ends the VM and names the field", async (_name, field, value, wanted) => {
-    const { log, ended } = await guest(function* (cpu) {
+    const script: Script = function* (cpu) {
       cpu.write(field, value);
       yield { reason: EXIT.PREEMPTION_TIMER };
       expect.unreachable("the entry succeeds");
-    });
+    };
+    const { log, ended } = await guest(script, { entryFails: true });
     expect(log).toContain(`vmx: test vcpu 0: VM entry failed: ${wanted}`);
     expect(ended).toContain("VM entry failed");
   });
