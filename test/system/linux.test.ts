@@ -175,31 +175,30 @@ const OLDER: Record<string, { options: string; clock: string }> = {
   jiffies: { options: "no-kvmclock clocksource=jiffies nohz=off highres=off", clock: "jiffies" },
 };
 
-test.runIf(LONG)(
-  "the memory-mapped APIC with its counting timer, 8259s with the 8254, and a clock of ticks, side by side",
-  async () => {
+// Each alone: Linux warns where a neighbour has the CPU at the end of what it measures.
+test.runIf(LONG).each(Object.entries(OLDER))(
+  "%s: the controllers and the clock that it asked for, and every check holds",
+  async (name, { options, clock }) => {
     const { serial, exit } = await runLinux([], {
       timeoutTicks: 20_000_000_000,
-      timeoutSeconds: 30 * 60,
-      modules: Object.entries(OLDER).flatMap(([name, { options }]) => [
+      timeoutSeconds: 10 * 60,
+      modules: [
         { file: linux.bzImage, string: `guest=${name} memory=128M cmdline=${CMDLINE} ${options} cpus=1 selftest` },
         { file: linux.initrd, string: `initrd=${name}` },
-      ]),
+      ],
     });
     expect(exit).toBe("ended");
-    for (const [name, { clock }] of Object.entries(OLDER)) {
-      const texts = linesOf(serial, name).map((line) => line.text);
-      const passed = texts.flatMap((text) => /^ok (\w+)/.exec(text)?.[1] ?? []);
-      // The length of sleeps is judged where a guest is alone; Linux itself warns about `nolapic`.
-      const wanted = CHECKS.filter((check) => !["sleep", "kernellog"].includes(check));
-      expect(passed, `${name}\n${texts.join("\n")}`).toEqual(expect.arrayContaining(wanted));
-      expect(texts).toContain(`ok clocksource ${clock}`);
-      const warnings = texts.filter((text) => /^<[0-4]>/.test(text) && !text.includes("boot CPU (#0) not listed"));
-      expect(warnings, name).toEqual([]);
-      expect(ending(serial, name)).toBe("ended: powered off, code 0");
-    }
+    const texts = linesOf(serial, name).map((line) => line.text);
+    const passed = texts.flatMap((text) => /^ok (\w+)/.exec(text)?.[1] ?? []);
+    // Linux itself warns about `nolapic`, and its sleep is as long as its clock's ticks
+    const wanted = CHECKS.filter((check) => !["sleep", "kernellog"].includes(check));
+    expect(passed, texts.join("\n")).toEqual(expect.arrayContaining(wanted));
+    expect(texts).toContain(`ok clocksource ${clock}`);
+    const warnings = texts.filter((text) => /^<[0-4]>/.test(text) && !text.includes("boot CPU (#0) not listed"));
+    expect(warnings).toEqual([]);
+    expect(ending(serial, name)).toBe("ended: powered off, code 0");
   },
-  40 * MINUTE,
+  12 * MINUTE,
 );
 
 const words = ["apicv", "vpid", "unrestricted"];
