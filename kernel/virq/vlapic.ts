@@ -7,7 +7,7 @@
 //
 // Intel SDM Vol. 3, chapter "Advanced Programmable Interrupt Controller (APIC)".
 
-import { rdtsc } from "../cpu/insn";
+import { mfence, rdtsc } from "../cpu/insn";
 import { Status } from "../lib/status";
 import { Pending, queueNmi, request, setPending } from "../vcpu/event";
 import { Vcpu } from "../vcpu/vcpu";
@@ -372,9 +372,9 @@ export function fireLvt(v: Vlapic, reg: u32): bool {
 /** The level of pin LINT0 (0) or LINT1 (1). A rising edge fires the entry. */
 export function setLint(v: Vlapic, pin: u32, level: bool): void {
   const bit: u32 = 1 << pin;
-  const was = (v.lint & bit) != 0;
-  v.lint = level ? v.lint | bit : v.lint & ~bit;
-  if (level && !was) fireLvt(v, LapicReg.LVT_LINT0 + (pin << 4));
+  const at = changetype<usize>(v) + offsetof<Vlapic>("lint");
+  const before = level ? atomic.or<u32>(at, bit) : atomic.and<u32>(at, ~bit); // before the entry is read: see writeLvt()
+  if (level && (before & bit) == 0) fireLvt(v, LapicReg.LVT_LINT0 + (pin << 4));
 }
 
 /** True if the 8259's request reaches this processor: APIC off, or LINT0 open in ExtINT mode. */
@@ -539,9 +539,12 @@ function writeLvt(v: Vlapic, offset: u32, value: u32): void {
     if ((before ^ lvt) & LVT_TIMER_MODE) onTimerModeWrite(v, before & LVT_TIMER_MODE, rdtsc());
     return;
   }
-  // A level-triggered pin that is already high fires when its entry opens.
+  // A level-triggered pin that is already high fires when its entry opens. One that rises meanwhile, on another CPU, sees the open
+  // entry or is seen here.
   const pin = offset == LapicReg.LVT_LINT0 ? 1 : offset == LapicReg.LVT_LINT1 ? 2 : 0;
-  if (v.lint & pin && before & LVT_MASKED && lvt & ICR_LEVEL) fireLvt(v, offset);
+  if (pin == 0 || (before & LVT_MASKED) == 0 || (lvt & ICR_LEVEL) == 0) return;
+  mfence();
+  if ((v.lint & pin) != 0) fireLvt(v, offset);
 }
 
 function lvtWritable(offset: u32): u32 {
