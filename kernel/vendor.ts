@@ -27,6 +27,7 @@ export { destroyBitmaps, interceptMsr, interceptPort } from "./vmx/intercept";
 // `reportEntryFailure` explains.
 export { enter, GUEST_STATE_REFUSED } from "./vmx/exit";
 export { reportEntryFailure } from "./vmx/audit";
+export { mendSegments } from "./vmx/mend";
 
 // What the exit recorded.
 export {

@@ -5,11 +5,12 @@ import { StopReason } from "../vcpu/vm";
 import { stopVm } from "../vcpu/event";
 import { Vcpu } from "../vcpu/vcpu";
 import { ENTRY_FAILED } from "../vcpu/exit";
-import { GUEST_STATE_REFUSED, reportEntryFailure } from "../vendor";
+import { GUEST_STATE_REFUSED, mendSegments, reportEntryFailure } from "../vendor";
 import { report } from "./report";
 
 export function onUnexpected(vcpu: Vcpu): void {
   if ((vcpu.exitReason & ENTRY_FAILED) != 0) {
+    if (mendSegments()) return; // the entry is tried again, with the event that it was to inject
     vcpu.exitReason &= ~ENTRY_FAILED;
     reportEntryFailure(vcpu, GUEST_STATE_REFUSED);
     stopVm(vcpu.vm, StopReason.ENTRY_FAILED, GUEST_STATE_REFUSED);

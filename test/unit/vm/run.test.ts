@@ -210,6 +210,21 @@ describe("a VM entry that fails", () => {
   });
 });
 
+test("a segment that was null before real mode, and came out of it without its accessed bit, is mended", async () => {
+  const ES = 0x4814;
+  const GS = 0x481e;
+  let went = false;
+  await guest(function* (cpu) {
+    cpu.write(ES, 0x90);
+    cpu.write(0x4800, 0); // its limit
+    cpu.write(GS, 0x1_0000); // unusable is fine
+    yield pause;
+    went = true;
+    expect([cpu.read(ES), cpu.read(GS)]).toEqual([0x93n, 0x1_0000n]);
+  });
+  expect(went).toBe(true);
+});
+
 describe("VMs that share a CPU", () => {
   const OTHER = (words = "") => ({ bytes: kernelImage(), string: `guest=other memory=4M ${words}` });
   const both = (test: Script, other: Script): Script =>
