@@ -3,7 +3,6 @@
 %define GUEST_32
 %include "guest.inc"
 STEPS   equ 60
-CALL_CONSOLE equ 1
 CODE_BYTES equ 64
 ; Below 64 KiB, where 16-bit code reaches it
 LOW    equ 0x6000                      ; the way to real mode and back
@@ -29,19 +28,7 @@ main32: call read_seed
         mov eax, [seed]
         mov [number], eax
         call make_tables
-        ; A watchdog that no CLI stops: the 8254 every 0.5 ms, as NMI through the I/O APIC
-        mov al, 0xff
-        out 0x21, al
-        out 0xa1, al
-        mov al, 0x34
-        out 0x43, al
-        mov al, 597 & 255
-        out 0x40, al
-        mov al, 597 >> 8
-        out 0x40, al
-        mov edi, IOAPIC
-        mov dword [edi], 0x14
-        mov dword [edi + 0x10], 0x400
+        call start_watchdog
 next_seed:
         call tell
         imul eax, [number], 0x9e3779b1  ; neighbours begin far apart
@@ -60,7 +47,8 @@ next_step:
         je device
         jmp control
 ; From any exception or interrupt in protected mode, and from real mode
-back:   mov ax, FLATD
+step_done:
+        mov ax, FLATD
         mov ds, ax
         mov ss, ax
         mov esp, stack_end
@@ -170,41 +158,19 @@ v86:    xor eax, eax
 real:   jmp CODE16:LOW
 
 ; ---- One instruction, in 32-bit mode without paging
-msr:    call random
-        mov ecx, eax
-        mov esi, eax
-        shr esi, 30
-        and ecx, 0x1fff
-        cmp esi, 1
-        jb .do
-        je .high
-        and ecx, 0xff
-        or ecx, 0x800
-        jmp .do
-.high:  or ecx, 0xc0000000
-.do:    call random
-        mov edx, eax
-        call random
-        test esi, 2
-        jz .write
-        rdmsr
-        jmp back
-.write: wrmsr
-        jmp back
-
 port:   call random
         mov edx, eax
         and edx, 0xffff
         cmp dx, EXIT_PORT               ; would end the run well
-        je back
+        je step_done
         cmp dx, 0x604
-        je back
+        je step_done
         cmp dx, 0xcf9
-        je back
+        je step_done
         cmp dx, 0x64
-        je back
+        je step_done
         cmp dx, 0x92
-        je back
+        je step_done
         and eax, 0x70000
         shr eax, 16
         mov ecx, 700
@@ -219,17 +185,17 @@ port:   call random
         cmp al, 5
         jb .outs
         out dx, ax
-        jmp back
+        jmp step_done
 .in8:   in al, dx
-        jmp back
+        jmp step_done
 .out8:  out dx, al
-        jmp back
+        jmp step_done
 .in32:  in eax, dx
-        jmp back
+        jmp step_done
 .ins:   rep insd
-        jmp back
+        jmp step_done
 .outs:  rep outsb
-        jmp back
+        jmp step_done
 
 device: call random
         mov ebx, eax
@@ -238,9 +204,9 @@ device: call random
         test eax, 0x20000000
         jz .read
         mov [ebx], eax
-        jmp back
+        jmp step_done
 .read:  mov eax, [ebx]
-        jmp back
+        jmp step_done
 
 control:
         call random
@@ -254,26 +220,26 @@ control:
         and eax, 0xfff8
         mov [selector], ax
         lldt [selector]
-        jmp back
+        jmp step_done
 .cr0:   call random
         and eax, 0x7fffffff             ; no paging without tables
         or al, 1
         mov cr0, eax
-        jmp back
+        jmp step_done
 .cr4:   call random
         mov cr4, eax
-        jmp back
+        jmp step_done
 .dr:    call random
         mov dr0, eax
         call random
         mov dr7, eax
-        jmp back
+        jmp step_done
 
 ; ---- Tables
 make_tables:
         mov edi, own_idt                ; 32-bit interrupt gates for ring 3 too
         mov ecx, 256
-        mov eax, back
+        mov eax, step_done
         mov edx, eax
         and eax, 0xffff
         or eax, FLAT << 16
@@ -309,23 +275,8 @@ make_tables:
         rep movsb
         ret
 
-; "seed" and the number in hexadecimal. The hypercall works whatever was done to the UART.
-tell:   mov eax, [number]
-        mov edi, seed_line.end - 1
-        mov ecx, 8
-.digit: dec edi
-        mov ebx, eax
-        and ebx, 15
-        mov bl, [hex_digits + ebx]
-        mov [edi], bl
-        shr eax, 4
-        loop .digit
-        mov eax, CALL_CONSOLE
-        mov ebx, seed_line
-        mov ecx, seed_line.end - seed_line
-        vmcall
-        ret
 %include "seed.inc"
+%include "randstep.inc"
 
 ; Runs at LOW: into real mode at AREA, and from its vectors back.
 %define AT(label) LOW + (label - low)
@@ -351,7 +302,7 @@ low:   mov ax, DATA16
         o32 lgdt [AT(.gdt)]
         mov eax, 0x11
         mov cr0, eax
-        jmp dword FLAT:back
+        jmp dword FLAT:step_done
 .vectors: dw 0x3ff
         dd 0
 .gdt:   dw own_gdt_end - own_gdt - 1
@@ -376,12 +327,8 @@ own_gdt_pointer: dw own_gdt_end - own_gdt - 1
         dd own_gdt
 own_idt_pointer: dw 256 * 8 - 1
         dd own_idt
-hex_digits: db "0123456789abcdef"
-seed_line: db "seed 00000000", 10
-.end:
 section .bss
 runs:   resd 1
-number: resd 1
 steps:  resd 1
 selector: resw 1
         alignb 8

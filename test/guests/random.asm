@@ -2,7 +2,6 @@
 ; this guest feels it. Any end of it is a good end. A line by hypercall tells each seed.
 %include "guest.inc"
 STEPS   equ 60
-CALL_CONSOLE equ 1
 CODE_BYTES equ 64
 main:   call read_seed
         ; Every exception and interrupt goes on with the next piece
@@ -10,17 +9,7 @@ main:   call read_seed
         mov edi, handlers
         mov eax, next
         rep stosq
-        ; A watchdog that no CLI stops: the 8254 every 0.5 ms, as NMI through the I/O APIC
-        call pic_off
-        mov al, 0x34
-        out 0x43, al
-        mov al, 597 & 255
-        out 0x40, al
-        mov al, 597 >> 8
-        out 0x40, al
-        mov edi, IOAPIC
-        mov dword [rdi], 0x14
-        mov dword [rdi + 0x10], 0x400
+        call start_watchdog
         mov edx, 'runs'
         call read_number
         mov r15d, eax
@@ -68,28 +57,6 @@ code:   ; Bytes, then a way back
         mov ecx, 3
         mov eax, area
         jmp rax
-msr:    call random
-        mov ecx, eax
-        mov r8d, eax
-        shr r8d, 30
-        and ecx, 0x1fff
-        cmp r8d, 1
-        jb .do
-        je .high
-        and ecx, 0xff
-        or ecx, 0x800
-        jmp .do
-.high:  or ecx, 0xc0000000
-.do:    call random
-        mov edx, eax
-        call random
-        test r8d, 2
-        jz .write
-        rdmsr
-        jmp step_done
-.write:
-        wrmsr
-        jmp step_done
 port:   call random
         mov edx, eax
         and edx, 0xffff
@@ -200,30 +167,9 @@ step_done:
         mov dword [failures], 0
         jmp finish
 
-; "seed" and the number in hexadecimal. The hypercall works whatever was done to the UART.
-tell:   mov eax, [number]
-        mov edi, seed_line.end - 1
-        mov ecx, 8
-.digit: dec edi
-        mov ebx, eax
-        and ebx, 15
-        mov bl, [hex_digits + rbx]
-        mov [rdi], bl
-        shr eax, 4
-        loop .digit
-        mov eax, CALL_CONSOLE
-        mov ebx, seed_line
-        mov ecx, seed_line.end - seed_line
-        vmcall
-        ret
-section .data
-hex_digits: db "0123456789abcdef"
-seed_line: db "seed 00000000", 10
-.end:
-section .text
 %include "seed.inc"
+%include "randstep.inc"
 section .bss
-number: resd 1
 keep_rsp: resq 1
 keep_r14: resd 1
 keep_r15: resd 1
