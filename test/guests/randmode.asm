@@ -2,8 +2,6 @@
 ; random.asm, MSRs, ports, devices and control registers. `seed=N`, and the next ones with `runs=N`. Any end of it is a good end.
 %define GUEST_32
 %include "guest.inc"
-STEPS   equ 60
-CODE_BYTES equ 64
 ; Below 64 KiB, where 16-bit code reaches it
 LOW    equ 0x6000                      ; the way to real mode and back
 STACK16 equ 0x7ff0
@@ -90,26 +88,10 @@ known_state:
 
 ; ---- Code: bytes and a way back, in a mode drawn by lot
 code:   mov edi, AREA
-        mov ecx, CODE_BYTES / 4
-.fill:  call random
-        stosd
-        loop .fill
-        mov word [edi], 0x0b0f          ; UD2
-        mov ebx, BUFFER + 512
-        mov edx, BUFFER + 3072
-        call random
-        test al, 3
-        jnz .near
-        call random
-        mov ebx, eax
-        call random
-        mov edx, eax
-.near:  call random
-        xor ecx, ecx
-        mov cl, al
         mov esi, BUFFER
-        mov edi, BUFFER + 2048
-        mov ebp, BUFFER + 1024
+        call random_code
+        call random
+        movzx ecx, al
         call random
         and eax, 7
         jmp [modes + eax * 4]
@@ -158,19 +140,8 @@ v86:    xor eax, eax
 real:   jmp CODE16:LOW
 
 ; ---- One instruction, in 32-bit mode without paging
-port:   call random
-        mov edx, eax
-        and edx, 0xffff
-        cmp dx, EXIT_PORT               ; would end the run well
-        je step_done
-        cmp dx, 0x604
-        je step_done
-        cmp dx, 0xcf9
-        je step_done
-        cmp dx, 0x64
-        je step_done
-        cmp dx, 0x92
-        je step_done
+port:   call random_port
+        jc step_done
         and eax, 0x70000
         shr eax, 16
         mov ecx, 700
@@ -197,11 +168,7 @@ port:   call random
 .outs:  rep outsb
         jmp step_done
 
-device: call random
-        mov ebx, eax
-        and ebx, 0x1fffffff
-        or ebx, 0xe0000000
-        test eax, 0x20000000
+device: call random_device
         jz .read
         mov [ebx], eax
         jmp step_done

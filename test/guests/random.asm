@@ -1,8 +1,6 @@
 ; Random instructions, MSRs, ports and device addresses from `seed=N`, and from the next ones with `runs=N`: whatever they do, only
 ; this guest feels it. Any end of it is a good end. A line by hypercall tells each seed.
 %include "guest.inc"
-STEPS   equ 60
-CODE_BYTES equ 64
 main:   call read_seed
         ; Every exception and interrupt goes on with the next piece
         mov ecx, 32
@@ -36,40 +34,13 @@ main:   call read_seed
         je control
 code:   ; Bytes, then a way back
         mov edi, area
-        mov ecx, CODE_BYTES / 4
-.fill:  call random
-        stosd
-        loop .fill
-        mov word [rdi], 0x0b0f          ; UD2
-        ; One piece in four has pointers to anywhere
-        mov ebx, buffer + 512
-        mov edx, buffer + 3072
-        call random
-        test al, 3
-        jnz .near
-        call random
-        mov ebx, eax
-        call random
-        mov edx, eax
-.near:  mov esi, buffer
-        mov edi, buffer + 2048
-        mov ebp, buffer + 1024
+        mov esi, buffer
+        call random_code
         mov ecx, 3
         mov eax, area
         jmp rax
-port:   call random
-        mov edx, eax
-        and edx, 0xffff
-        cmp dx, EXIT_PORT               ; would end the run well
-        je step_done
-        cmp dx, 0x604
-        je step_done
-        cmp dx, 0xcf9
-        je step_done
-        cmp dx, 0x64
-        je step_done
-        cmp dx, 0x92
-        je step_done
+port:   call random_port
+        jc step_done
         and eax, 0x30000
         shr eax, 16
         cmp al, 1
@@ -85,11 +56,7 @@ port:   call random
         jmp step_done
 .in32:  in eax, dx
         jmp step_done
-device: call random
-        mov ebx, eax
-        and ebx, 0x1fffffff
-        or ebx, 0xe0000000
-        test eax, 0x20000000
+device: call random_device
         jz .read
         mov [rbx], eax
         jmp step_done
