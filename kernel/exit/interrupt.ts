@@ -41,7 +41,7 @@ export function onNmiWindow(vcpu: Vcpu): void {
 export function onPreemptionTimer(vcpu: Vcpu): void {
   const late = rdtsc() - fromNanoseconds(LATE_NANOSECONDS);
   if (vcpu.boundFor != 0 && vcpu.boundFor < late) vcpu.overstayed = 1;
-  else if ((readRflags() & RFLAGS_IF) != 0) vcpu.overstayed = 0;
+  else if (vcpu.overstayed != 0 && (readRflags() & RFLAGS_IF) != 0) vcpu.overstayed = 0;
   vcpu.boundFor = 0;
   noteWork(HostWork.TIMERS);
 }
